@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hsa.errors import InputError
+from hsa.study import find, load
+
+REPO = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Load the default study after replacing one text by another."""
+
+    def edit(old, new):
+        text = (REPO / "studies/virtual.yml").read_text()
+        assert old in text
+        path = tmp_path / "edited.yml"
+        path.write_text(text.replace(old, new, 1))
+        return load(path)
+
+    return edit
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "studies").glob("*.yml")), ids=lambda p: p.stem)
+def test_every_study_in_the_repository_loads_under_its_own_name(path):
+    assert load(path).name == path.stem
+
+
+def test_a_study_is_found_by_name_from_below_the_repository(monkeypatch):
+    monkeypatch.chdir(REPO / "notebooks")
+    assert find("smoke").resolve() == REPO / "studies/smoke.yml"
+
+
+def test_files_lie_beside_the_studies_folder_by_seed_and_marker():
+    study = load(REPO / "studies/virtual.yml", seed=7)
+    assert study.paths.method("PD-L1", "full") == REPO / "results/virtual/seed7/pd-l1/full"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("epochs: 25\n", "epoch: 25\n", ["training.epoch", "unknown key", "'epochs'"]),
+        ("batch: 12", "batch: many", ["training.batch", "integer", "'many'"]),
+        ("cases: 120", "cases: 3", ["cohort.cases", "20", "3"]),
+        ("cases: 120", "cases: true", ["cohort.cases", "integer"]),
+        ("  strength: 1.0\n", "", ["cohort.strength", "missing"]),
+        ("name: virtual", "name: a b", ["name", "'a b'"]),
+        ("heads: 4", "heads: 3", ["model", "multiple of heads"]),
+        ("baseline: classification_only", "baseline: nothing", ["baseline", "'nothing'", "mean_pool"]),
+        ("info_nce, classification", "infonce, classification", ["methods.full.losses", "info_nce"]),
+        ("dilated_ratios: [1, 2]", "dilated_ratios: [1]", ["model", "one length"]),
+        ("seed: 0\n", "seed: 0\nseed: 1\n", ["'seed'", "twice"]),
+        ("markers:\n", "markers:\n  p53: {}\n", ["markers", "case only"]),
+        ("name: virtual", "name: [virtual", ["not valid YAML"]),
+    ],
+)
+def test_a_wrong_study_names_file_key_and_remedy(edited, old, new, told):
+    with pytest.raises(InputError) as caught:
+        edited(old, new)
+    for words in ["edited.yml", *told]:
+        assert words in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(edited):
+    with pytest.raises(
+        InputError, match=r"(?s)training\.epoch.*training\.lrr|training\.lrr.*training\.epoch"
+    ):
+        edited("  epochs: 25\n", "  epoch: 25\n  lrr: 1\n")
+
+
+def test_an_exponent_without_a_dot_is_a_number(edited):
+    assert edited("lr: 1.0e-3", "lr: 5e-5").training.lr == 5e-5
+
+
+def test_an_unknown_study_or_marker_suggests_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'virtual'"):
+        load("virtul")
+    with pytest.raises(InputError, match=r"did you mean 'Ki-67'.*markers"):
+        load("virtual").require_marker("Ki67")
+
+
+def test_adding_a_marker_takes_one_line(edited):
+    assert "HER2" in edited("markers:\n", "markers:\n  HER2:\n").markers
+
+
+def test_a_study_survives_a_round_trip_through_yaml(tmp_path):
+    study = load("virtual")
+    path = tmp_path / "copy.yml"
+    path.write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    assert load(path).model_dump() == study.model_dump()
