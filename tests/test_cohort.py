@@ -1,0 +1,173 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from hsa.cohort import read_manifest
+from hsa.errors import InputError
+
+MARKERS = ["P53", "Ki-67"]
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A sound manifest of 40 cases of 30 patients, as a frame, and a function that reads an edited one."""
+    rows = []
+    (tmp_path / "slides").mkdir()
+    for i in range(40):
+        for stain in ["HE", *MARKERS]:
+            slide = f"c{i:02d}-{stain}"
+            (tmp_path / "slides" / f"{slide}.tif").touch()
+            rows.append(
+                {
+                    "patient_id": f"p{i % 30}",
+                    "case_id": f"c{i:02d}",
+                    "slide_id": slide,
+                    "stain": stain,
+                    "path": f"slides/{slide}.tif",
+                    "mpp": "0.5",
+                    "label_P53": str(i % 2),
+                    "label_Ki-67": str(int(i % 4 == 0)),
+                }
+            )
+
+    def read(frame, markers=MARKERS):
+        frame.to_csv(tmp_path / "manifest.csv", index=False)
+        return read_manifest(tmp_path / "manifest.csv", markers)
+
+    return pd.DataFrame(rows), read
+
+
+def test_a_sound_manifest_gives_every_case_once(manifest):
+    frame, read = manifest
+    cases = read(frame).cases("Ki-67")
+    assert len(cases) == 40
+    assert cases.iloc[4].tolist() == ["c04", "p4", "c04-HE", "c04-Ki-67", 1]
+
+
+def test_folds_share_no_patient_and_test_each_case_once(manifest):
+    frame, read = manifest
+    cohort = read(frame)
+    folds = cohort.folds("P53", 5, seed=0).merge(cohort.cases("P53"), on="case_id")
+    for _, fold in folds.groupby("fold"):
+        patients = fold.groupby("split")["patient_id"].agg(set)
+        assert not patients["train"] & patients["test"]
+        assert not patients["train"] & patients["val"]
+        assert not patients["val"] & patients["test"]
+    tested = folds[folds["split"] == "test"]
+    assert sorted(tested["case_id"]) == sorted(cohort.cases("P53")["case_id"])
+
+
+def test_folds_are_stratified_and_seeded(manifest):
+    frame, read = manifest
+    cohort = read(frame)
+    folds = cohort.folds("Ki-67", 5, seed=0)
+    positives = (
+        folds[folds["split"] == "test"].merge(cohort.cases("Ki-67"), on="case_id").groupby("fold")["label"]
+    )
+    assert positives.sum().between(1, 3).all()
+    pd.testing.assert_frame_equal(folds, cohort.folds("Ki-67", 5, seed=0))
+    assert not folds.equals(cohort.folds("Ki-67", 5, seed=1))
+
+
+def test_too_few_cases_of_a_class_for_the_folds(manifest):
+    frame, read = manifest
+    frame["label_P53"] = (frame["case_id"] == "c00").astype(int).astype(str)
+    with pytest.raises(InputError, match="1 positive cases are too few for 5 folds"):
+        read(frame).folds("P53", 5, seed=0)
+
+
+def test_given_folds_are_used(manifest):
+    frame, read = manifest
+    frame["fold"] = [str(int(p[1:]) % 5) for p in frame["patient_id"]]
+    cohort = read(frame)
+    tested = cohort.folds("P53", 5, seed=0).query("split == 'test'").set_index("case_id")["fold"]
+    assert tested["c07"] == 2 and tested["c31"] == 1
+    with pytest.raises(InputError, match="number them 0 to 3"):
+        cohort.folds("P53", 4, seed=0)
+
+
+def test_a_case_without_a_marker_is_left_out_of_that_marker_only(manifest):
+    frame, read = manifest
+    frame = frame[~((frame["case_id"] == "c03") & (frame["stain"] == "P53"))].copy()
+    frame.loc[frame["case_id"] == "c03", "label_P53"] = ""
+    cohort = read(frame)
+    assert "c03" not in set(cohort.cases("P53")["case_id"])
+    assert "c03" in set(cohort.cases("Ki-67")["case_id"])
+    assert np.isnan(cohort.labels.loc["c03", "P53"])
+
+
+def edit(column, value, row=1):
+    def change(frame):
+        frame.loc[row, column] = value
+
+    return change
+
+
+WRONG = {
+    "duplicate slide": (edit("slide_id", "c00-HE"), ["row 3", "stands in row 2 too"]),
+    "missing file": (edit("path", "slides/nothing.tif"), ["row 3", "no file 'slides/nothing.tif'"]),
+    "file outside": (edit("path", "../../etc/passwd"), ["row 3", "outside", "cohort.root"]),
+    "unknown stain": (edit("stain", "P-53"), ["row 3", "unknown stain 'P-53'", "did you mean 'P53'"]),
+    "bad id": (edit("slide_id", "../up"), ["row 3", "slide_id '../up'"]),
+    "bad mpp": (edit("mpp", "half"), ["row 3", "mpp 'half'", "microns per pixel"]),
+    "bad label": (edit("label_P53", "yes"), ["row 3", "label_P53 'yes'", "0, 1"]),
+    "labels differ": (edit("label_P53", "1"), ["case 'c00'", "label_P53 differs"]),
+    "two patients": (edit("patient_id", "p9"), ["case 'c00'", "2 patients"]),
+    "second H&E": (edit("stain", "HE"), ["case 'c00'", "more than one HE"]),
+    "typo in a column": (
+        lambda f: f.insert(0, "slideid", f.pop("slide_id")),
+        ["'slide_id' is missing", "did you mean 'slide_id'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_manifest_names_the_row_and_the_remedy(manifest, name):
+    frame, read = manifest
+    change, told = WRONG[name]
+    change(frame)
+    with pytest.raises(InputError) as caught:
+        read(frame)
+    for words in ["manifest.csv", *told]:
+        assert words in str(caught.value)
+
+
+def test_slides_that_lack_their_partner(manifest):
+    frame, read = manifest
+    no_ihc = frame[(frame["case_id"] != "c05") | (frame["stain"] == "HE")]
+    with pytest.raises(InputError, match=r"case 'c05'(?s:.*)H&E without IHC"):
+        read(no_ihc)
+    with pytest.raises(InputError, match="case 'c05'.*has label_P53 but no P53 slide"):
+        read(frame[frame["slide_id"] != "c05-P53"])
+    with pytest.raises(InputError, match="case 'c05'.*no HE slide"):
+        read(frame[frame["slide_id"] != "c05-HE"])
+    frame.loc[frame["case_id"] == "c05", "label_P53"] = ""
+    with pytest.raises(InputError, match="case 'c05'.*has a P53 slide but no label_P53"):
+        read(frame)
+
+
+def test_one_patient_in_two_folds(manifest):
+    frame, read = manifest
+    frame["fold"] = [str(int(c[1:]) % 5) for c in frame["case_id"]]
+    frame.loc[frame["case_id"] == "c30", "fold"] = "4"
+    with pytest.raises(InputError, match="patient 'p0': stands in folds 0, 4"):
+        read(frame)
+
+
+def test_every_problem_is_told_at_once_and_long_lists_are_cut(manifest):
+    frame, read = manifest
+    frame["mpp"] = "x"
+    with pytest.raises(InputError, match=r"(?s)120 problems:.*row 2.*row 21.*and 100 more"):
+        read(frame)
+
+
+def test_absent_empty_and_broken_manifests(tmp_path):
+    with pytest.raises(InputError, match="no such manifest"):
+        read_manifest(tmp_path / "none.csv", MARKERS)
+    path = tmp_path / "manifest.csv"
+    path.write_text("")
+    with pytest.raises(InputError, match="not a readable CSV"):
+        read_manifest(path, MARKERS)
+    path.write_text("patient_id,case_id,slide_id,stain,path,label_P53,label_Ki-67\n")
+    with pytest.raises(InputError, match="no rows"):
+        read_manifest(path, MARKERS)
