@@ -1,0 +1,182 @@
+"""Whole-slide images, read by microns per pixel."""
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from hsa.errors import InputError
+
+# A file can claim any resolution: 72 dpi of an image editor is 353 um/px. Outside these it says nothing
+# (um/px).
+PLAUSIBLE_MPP = (0.02, 50.0)
+# A level whose mpp is this close to the wanted one is read as it is: resampling would blur and change
+# nothing.
+SAME_MPP = 0.01
+# Finer than this against level 0, the detail would be invented.
+MAX_ENLARGEMENT = 1.25
+# Thumbnails are read in blocks of so many output pixels, so that memory does not grow with the slide.
+BLOCK_PX = 256
+
+
+class Slide:
+    """A slide that OpenSlide reads (SVS, NDPI, MRXS, SCN, BIF, tiled TIFF, DICOM ...); a context manager.
+
+    Attributes:
+        path: the file.
+        mpp: resolution of level 0, um/px.
+        size: width and height of level 0, px.
+    """
+
+    def __init__(self, handle: openslide.OpenSlide, path: Path, mpp: float) -> None:
+        self._handle = handle
+        self.path = path
+        self.mpp = mpp
+        self.size: tuple[int, int] = handle.dimensions
+
+    @classmethod
+    def open(cls, path: str | Path, mpp: float | None = None) -> Self:
+        """Open a slide.
+
+        Args:
+            path: the file.
+            mpp: level-0 resolution from the manifest, um/px; needed where the file does not hold it.
+
+        Raises:
+            InputError: no such file, not a slide, no resolution anywhere, two that differ by more than 5
+                %, or pixels that are not square.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
+        try:
+            handle = openslide.OpenSlide(path)
+        except openslide.OpenSlideError as error:
+            raise InputError(
+                f"slide {path} cannot be read ({error}): OpenSlide reads SVS, NDPI, MRXS, SCN, BIF, "
+                f"DICOM and tiled "
+                "TIFF; copy the file again or convert it to a tiled pyramidal TIFF"
+            ) from error
+        try:
+            return cls(handle, path, _agreed_mpp(path, handle.properties, mpp))
+        except InputError:
+            handle.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.close()
+
+    def extent(self, size: int, mpp: float) -> int:
+        """Level-0 pixels that `size` pixels at `mpp` cover."""
+        level, ratio = self._level(mpp)
+        return round(size * ratio * self._handle.level_downsamples[level])
+
+    def read(self, x: int, y: int, width: int, height: int, mpp: float) -> np.ndarray:
+        """Read a region.
+
+        Pixels come from the coarsest level that is at least as fine as `mpp`, averaged or interpolated
+        (Lanczos) down to it. What lies beyond the edge or is transparent comes out white.
+
+        Args:
+            x: left edge, level-0 px.
+            y: upper edge, level-0 px.
+            width: px at `mpp`.
+            height: px at `mpp`.
+            mpp: wanted resolution, um/px.
+
+        Returns:
+            (height, width, 3) uint8, RGB.
+
+        Raises:
+            InputError: the file is damaged there, or the slide is coarser than `mpp` by more than a quarter.
+        """
+        level, ratio = self._level(mpp)
+        needed = (math.ceil(width * ratio), math.ceil(height * ratio))
+        try:
+            region = self._handle.read_region((x, y), level, needed)
+        except openslide.OpenSlideError as error:
+            raise InputError(
+                f"slide {self.path} is damaged at x={x} y={y} (level 0, region of {width} x {height} px "
+                f"at {mpp:g} "
+                f"um/px): {error}. Copy the file again from its source, or leave it out of the manifest"
+            ) from error
+        image = Image.new("RGB", needed, "white")
+        image.paste(region, mask=region.getchannel("A"))
+        if ratio != 1:
+            how = Image.Resampling.BOX if ratio >= 2 else Image.Resampling.LANCZOS
+            image = image.resize((width, height), how, box=(0, 0, width * ratio, height * ratio))
+        return np.asarray(image)
+
+    def thumbnail(self, mpp: float) -> np.ndarray:
+        """Read the whole slide.
+
+        Args:
+            mpp: wanted resolution, um/px.
+
+        Returns:
+            (h, w, 3) uint8, RGB; h and w are the slide's size at `mpp`, rounded, at least 1.
+        """
+        scale = mpp / self.mpp
+        width, height = (max(1, round(side / scale)) for side in self.size)
+        picture = np.empty((height, width, 3), dtype=np.uint8)
+        for top in range(0, height, BLOCK_PX):
+            for left in range(0, width, BLOCK_PX):
+                part = picture[top : top + BLOCK_PX, left : left + BLOCK_PX]
+                x, y = round(left * scale), round(top * scale)
+                part[:] = self.read(x, y, part.shape[1], part.shape[0], mpp)
+        return picture
+
+    def _level(self, mpp: float) -> tuple[int, float]:
+        """Level to read for `mpp`, and how many of its pixels make one wanted pixel."""
+        if mpp * MAX_ENLARGEMENT < self.mpp:
+            raise InputError(
+                f"slide {self.path} has {self.mpp:g} um/px, coarser than the {mpp:g} wanted: set `mpp: "
+                f"{self.mpp:g}` "
+                "or more under `tiles` in the study file, or use a slide scanned at a higher magnification"
+            )
+        ratios = [mpp / (self.mpp * downsample) for downsample in self._handle.level_downsamples]
+        fine = [level for level, ratio in enumerate(ratios) if ratio >= 1 - SAME_MPP]
+        level = fine[-1] if fine else 0
+        return level, 1.0 if abs(ratios[level] - 1) <= SAME_MPP else ratios[level]
+
+
+def _agreed_mpp(path: Path, properties: openslide.OpenSlide, given: float | None) -> float:
+    """Resolution of level 0 from the file and the manifest, which must not contradict each other."""
+    if given is not None and math.isnan(given):
+        given = None
+    if given is not None and not PLAUSIBLE_MPP[0] <= given <= PLAUSIBLE_MPP[1]:
+        raise InputError(
+            f"slide {path}: the manifest's mpp {given:g} is no resolution of a microscope: give um per "
+            f"pixel of the "
+            "full-size image, such as 0.25 (40x) or 0.5 (20x)"
+        )
+    found = [float(properties.get(f"openslide.mpp-{axis}", "nan")) for axis in "xy"]
+    if not all(PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] for mpp in found):
+        if given is None:
+            raise InputError(
+                f"slide {path} does not say its resolution: fill the manifest's `mpp` column (um per "
+                f"pixel of the "
+                "full-size image; the scanner's report has it)"
+            )
+        return given
+    across, down = found
+    if abs(across - down) > 0.01 * min(found):
+        raise InputError(
+            f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to "
+            f"square pixels"
+        )
+    if given is not None and abs(given - across) > 0.05 * across:
+        raise InputError(
+            f"slide {path} says {across:g} um/px, the manifest says {given:g}: correct or empty the "
+            f"manifest's `mpp`"
+        )
+    return across
