@@ -1,0 +1,182 @@
+"""The linear probe: what a logistic regression can read off slide embeddings, fold by fold.
+
+Each fold has its own slide encoder, so its own embedding space: a probe is fitted on the train embeddings of
+that fold and predicts its test embeddings. The test folds together hold every case once; they are pooled.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import ParameterSampler, StratifiedGroupKFold, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from hsa.errors import InputError
+from hsa.metrics import average_precision
+
+STRENGTHS = np.logspace(-3, 2, 100)  # candidates for C, the inverse of the L2 penalty
+DRAWS = 40
+INNER_FOLDS = 5
+_KEYS = ["case_id", "patient_id", "fold", "split", "label"]
+_COLUMNS = ["case_id", "patient_id", "fold", "label", "score", "pred"]
+
+
+def probe_folds(embeddings: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Fit the probe on the train embeddings of each fold and predict its test cases.
+
+    As published: features standardised on train, logistic regression with balanced class weights, C by random
+    search (40 of 100 values from 1e-3 to 1e2, 5-fold inner cross-validation, average precision). Departures:
+    the inner folds keep a patient's cases together where patients repeat, and there are fewer of them where a
+    class has fewer than 5 cases; with a single case of a class C is 1.
+
+    Args:
+        embeddings: H&E embeddings, a row for each slide and fold: case_id, patient_id, stain, fold, split
+            (train, val, test), label (0 or 1) and v0, v1, ... (D features).
+        seed: seed of the drawn values of C, the same for each fold.
+
+    Returns:
+        Predictions frame: case_id, patient_id, fold, label, score (P(1)), pred; the test cases of all folds.
+
+    Raises:
+        InputError: a row of another stain than H&E, NaN, one case tested twice, a patient on both sides of a
+            fold, a fold without train or test cases or with one class in train.
+    """
+    if "stain" not in embeddings or set(embeddings["stain"]) != {"HE"}:
+        raise InputError(
+            "embeddings: the probe predicts from H&E alone and found another stain or none named; "
+            "give the rows with stain 'HE'."
+        )
+    names = feature_columns(embeddings)
+    _check_splits(embeddings)
+    rows = embeddings.sort_values(["fold", "case_id"])
+    parts = [_predict_test(fold, names, seed) for _, fold in rows.groupby("fold")]
+    return pd.concat(parts)[_COLUMNS].sort_values("case_id", ignore_index=True)
+
+
+def majority(folds: pd.DataFrame) -> pd.DataFrame:
+    """Predict the commoner class of each fold's train cases: what any method must beat.
+
+    The score is the train prevalence averaged over the folds, hence equal for all cases. The prevalence of
+    each fold would not do: it is high where the test cases hold few positives, which pulls the pooled AUC of
+    a predictor that knows nothing below 0.5.
+
+    Args:
+        folds: a row for each case and fold: case_id, patient_id, fold, split, label.
+
+    Returns:
+        Predictions frame, as `probe_folds`. A tie is predicted negative.
+
+    Raises:
+        InputError: as `probe_folds`.
+    """
+    _check_splits(folds)
+    prevalence = folds[folds["split"] == "train"].groupby("fold")["label"].mean()
+    test = folds[folds["split"] == "test"]
+    pred = (test["fold"].map(prevalence) > 0.5).astype(int)
+    return test.assign(score=prevalence.mean(), pred=pred)[_COLUMNS].sort_values("case_id", ignore_index=True)
+
+
+def feature_columns(embeddings: pd.DataFrame) -> list[str]:
+    """Give the feature columns v0, v1, ... in numerical order.
+
+    Raises:
+        InputError: there are none, one is missing between, or one holds NaN or infinity.
+    """
+    count = sum(name.startswith("v") and name[1:].isdigit() for name in map(str, embeddings.columns))
+    names = [f"v{i}" for i in range(count)]
+    if not names or not set(names) <= set(embeddings.columns):
+        raise InputError("embeddings: feature columns must be v0, v1, ... without a gap.")
+    broken = ~np.isfinite(embeddings[names].to_numpy(float)).all(axis=1)
+    if broken.any():
+        row = embeddings[broken].iloc[0]
+        raise InputError(
+            f"embeddings: case {row.get('case_id')!r}, fold {row.get('fold')!r} holds NaN or infinity "
+            f"({broken.sum()} rows in all); train this method again."
+        )
+    return names
+
+
+@threadpool_limits.wrap(limits=1)  # matrices this small lose more to waking threads than they gain
+def search_strength(
+    x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int
+) -> tuple[float, dict[float, float]]:
+    """Choose C by random search, as scikit-learn's RandomizedSearchCV does but without its overhead.
+
+    Same draws, same inner folds, same fits; scores agree to rounding. They are rounded to 1e-9 before the
+    best is taken, so that candidates that rank the cases equally tie and the first drawn wins everywhere.
+
+    Args:
+        x: standardised features (N, D).
+        y: labels (N,), 0 or 1.
+        groups: patient of each row (N,).
+        seed: seed of the drawn candidates.
+
+    Returns:
+        The chosen C, and candidate -> mean average precision in the order drawn (empty if none could be had).
+    """
+    drawn = [draw["C"] for draw in ParameterSampler({"C": list(STRENGTHS)}, DRAWS, random_state=seed)]
+    folds = []
+    for train, test in _inner_folds(y, groups):
+        if len(set(y[train])) == 2 and len(set(y[test])) == 2:
+            logits = np.stack([_fit(x[train], y[train], c).decision_function(x[test]) for c in drawn])
+            folds.append([average_precision(y[test], row) for row in logits])
+    if not folds:
+        return 1.0, {}
+    scores = np.mean(folds, axis=0).round(9)
+    return float(drawn[int(scores.argmax())]), dict(zip(map(float, drawn), scores.tolist(), strict=True))
+
+
+def _predict_test(fold: pd.DataFrame, names: list[str], seed: int) -> pd.DataFrame:
+    train, test = fold[fold["split"] == "train"], fold[fold["split"] == "test"]
+    scaler = StandardScaler().fit(train[names].to_numpy(float))
+    x, y = scaler.transform(train[names].to_numpy(float)), train["label"].to_numpy(int)
+    strength, _ = search_strength(x, y, train["patient_id"].to_numpy(), seed)
+    score = _fit(x, y, strength).predict_proba(scaler.transform(test[names].to_numpy(float)))[:, 1]
+    return test.assign(score=score, pred=(score > 0.5).astype(int))
+
+
+def _inner_folds(y: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    repeated = len(set(groups)) < len(groups)
+    smallest = min(len(set(groups[y == label])) for label in (0, 1))
+    if smallest < 2:
+        return []
+    count = min(INNER_FOLDS, smallest)
+    splitter = StratifiedGroupKFold(count) if repeated else StratifiedKFold(count)
+    return list(splitter.split(y, y, groups if repeated else None))
+
+
+def _fit(x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegression:
+    return LogisticRegression(C=strength, class_weight="balanced", max_iter=10_000).fit(x, y)
+
+
+def _check_splits(frame: pd.DataFrame) -> None:
+    missing = set(_KEYS) - set(frame.columns)
+    if missing:
+        raise InputError(f"folds: column {sorted(missing)} is missing.")
+    if frame[_KEYS].isna().any(axis=None) or not set(frame["label"]) <= {0, 1}:
+        raise InputError(
+            "folds: case, patient, fold, split must be given and labels be 0 or 1; drop unlabelled cases."
+        )
+    if not set(frame["split"]) <= {"train", "val", "test"}:
+        raise InputError(f"folds: split must be train, val or test, found {sorted(set(frame['split']))}.")
+    _refuse(
+        frame,
+        frame.duplicated(["fold", "case_id"]),
+        "is there twice in one fold; give one row a case and fold",
+    )
+    test = frame[frame["split"] == "test"]
+    _refuse(test, test["case_id"].duplicated(), "is tested in two folds; test every case once")
+    sides = frame.groupby(["fold", "patient_id"])["split"].transform("nunique")
+    _refuse(frame, sides > 1, "belongs to a patient who is in two splits of one fold; split by patient")
+    for fold, rows in frame.groupby("fold"):
+        classes = set(rows.loc[rows["split"] == "train", "label"])
+        if len(classes) < 2 or not (rows["split"] == "test").any():
+            raise InputError(
+                f"fold {fold}: needs test cases and both classes in train, found {sorted(classes)}; "
+                "use fewer folds or more cases."
+            )
+
+
+def _refuse(frame: pd.DataFrame, wrong: pd.Series, why: str) -> None:
+    if wrong.any():
+        raise InputError(f"folds: case {frame.loc[wrong.to_numpy(), 'case_id'].iloc[0]!r} {why}.")
