@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = PACKAGE.parents[1]  # of an editable install: holds notebooks/, book/, studies/
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from hsa.errors import InputError
+from hsa.files import REPOSITORY
 from hsa.settings import (
     Encoder,
     Evaluation,
@@ -82,9 +83,7 @@ class Study(Section):
     def _consistent(self) -> Self:
         for key in ("baseline", "full"):
             if getattr(self, key) not in self.methods:
-                raise ValueError(
-                    f"{key}: {getattr(self, key)!r} is not one of methods: {', '.join(self.methods)}"
-                )
+                raise ValueError(f"{key}: {getattr(self, key)!r} is not one of methods: {', '.join(self.methods)}")
         if "HE" in self.markers:
             raise ValueError("markers: HE is the routine stain, not a marker")
         if len({m.lower() for m in self.markers}) < len(self.markers):
@@ -111,6 +110,15 @@ class Study(Section):
             )
         return marker
 
+    def require_method(self, method: str) -> str:
+        """Return `method`, or raise an `InputError` that lists the methods of this study."""
+        if method not in self.methods:
+            raise InputError(
+                f"{self.file}: unknown method {method!r}{_nearest(method, self.methods)}. "
+                f"This study has {', '.join(self.methods)}; add yours under `methods:`."
+            )
+        return method
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error, and 5e-5 is a number."""
@@ -119,9 +127,7 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -142,7 +148,7 @@ def find(study: str | Path) -> Path:
             return path
         raise InputError(f"{path}: no such study file. Give a path, or a name from studies/.")
     here = Path.cwd()
-    homes = [here, *here.parents, Path(__file__).resolve().parents[2]]
+    homes = [here, *here.parents, REPOSITORY]
     for home in homes:
         if (home / "studies" / f"{study}.yml").is_file():
             return home / "studies" / f"{study}.yml"
@@ -169,9 +175,7 @@ def load(study: str | Path, seed: int | None = None) -> Study:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}. Mend that line.") from error
     if not isinstance(data, dict):
-        raise InputError(
-            f"{path}: expected keys and values such as `name: virtual`, found {type(data).__name__}."
-        )
+        raise InputError(f"{path}: expected keys and values such as `name: virtual`, found {type(data).__name__}.")
     if "file" in data:
         raise InputError(f"{path}: file: unknown key; remove it.")
     if seed is not None:

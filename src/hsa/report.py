@@ -1,0 +1,125 @@
+"""Numbers glued into the book, and one notebook run by papermill."""
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from hsa.errors import InputError
+from hsa.files import replacing
+from hsa.study import Study
+
+_GLUE = "application/papermill.record/"
+_REPORTED = ["torch", "numpy", "scikit-learn", "onnxruntime", "umap-learn"]
+
+
+def glue(**values: float | int | str) -> None:
+    """Store named values in the notebook, where the book's `glue` role and the tests find them.
+
+    Args:
+        **values: numbers or text. NumPy scalars become plain numbers, which the book can format.
+    """
+    from IPython.display import display
+
+    for name, value in values.items():
+        plain = value.item() if hasattr(value, "item") else value
+        display(
+            {f"{_GLUE}text/plain": repr(plain)},
+            raw=True,
+            metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}},
+        )
+
+
+def glued(notebook: str | Path) -> dict[str, str]:
+    """Read the glued values of an executed notebook: name -> text."""
+    found = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            if name is not None:
+                found[name] = output["data"][f"{_GLUE}text/plain"]
+    return found
+
+
+def provenance(study: Study, **more: Any) -> dict[str, Any]:
+    """Say what made a result: study, seed, versions. No date and no path, so that a second run is identical."""
+    return {
+        "study": study.name,
+        "seed": study.seed,
+        "hsa": version("hsa"),
+        "python": platform.python_version(),
+        **{name: version(name) for name in _REPORTED},
+        **more,
+    }
+
+
+def parameters(notebook: str | Path) -> dict[str, dict[str, str]]:
+    """Read the parameters of a notebook from its cell tagged `parameters`.
+
+    Returns:
+        name -> {"default": its literal, "help": its comment}.
+    """
+    import papermill
+
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: {"default": value["default"], "help": value["help"]} for name, value in found.items()}
+
+
+def run_notebook(notebook: str | Path, target: str | Path, values: Mapping[str, Any]) -> None:
+    """Execute a notebook with papermill and check what came out.
+
+    Args:
+        notebook: the committed notebook, without outputs.
+        target: where the executed copy goes. Written only if the run succeeds.
+        values: parameter values.
+
+    Raises:
+        InputError: no such notebook, or a parameter that it does not have (papermill only warns).
+        RuntimeError: a figure cell made no figure.
+        papermill.PapermillExecutionError: a cell raised; the message shows where.
+    """
+    import papermill
+
+    notebook, target = Path(notebook), Path(target)
+    if not notebook.is_file():
+        known = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
+        raise InputError(f"{notebook}: no such notebook. Known: {known or 'none'}.")
+    known = parameters(notebook)
+    for name in values:
+        if name not in known:
+            raise InputError(f"{notebook}: unknown parameter {name!r}. It has {', '.join(known) or 'none'}.")
+    quiet = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
+    before = {name: os.environ.get(name) for name in quiet}
+    os.environ.update(quiet)
+    try:
+        with replacing(target) as temporary:
+            papermill.execute_notebook(
+                str(notebook), str(temporary), dict(values), kernel_name="python3", progress_bar=False
+            )
+            _check_figures(notebook, temporary)
+            _strip_run(temporary)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _check_figures(notebook: Path, executed: Path) -> None:
+    for cell in nbformat.read(executed, as_version=4).cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        if figure and len(pictures) != 1:
+            raise RuntimeError(f"{notebook}: {figure['name']} should be one picture, the cell made {len(pictures)}")
+
+
+def _strip_run(executed: Path) -> None:
+    """Remove dates, durations and paths, which differ between equal runs and name the machine."""
+    book = nbformat.read(executed, as_version=4)
+    book.metadata.pop("papermill", None)
+    for cell in book.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    nbformat.write(book, executed)

@@ -1,0 +1,128 @@
+"""The book before it is built: prose and executed notebooks, laid out as the repository is.
+
+Jupyter Book reads `build/stage/`, so a page's name is the repository's path. Each marker's chapters come from
+one notebook; what has to differ between them (titles, figure names) is written here.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from hsa import report
+from hsa.errors import InputError
+from hsa.study import Study
+
+CHAPTERS = [
+    "01_data_preparation",
+    "02_contrastive_training",
+    "03_baseline_comparison",
+    "04_embedding_analysis",
+]
+
+
+def stage(study: Study, repository: Path, target: Path, fragments: dict[str, str]) -> None:
+    """Lay out the book of a study in `target`, which is replaced as a whole.
+
+    Args:
+        study: whose executed notebooks to take.
+        repository: the folder that holds book/ and notebooks/.
+        target: the stage, such as build/stage.
+        fragments: generated pieces of Markdown, name -> text, for the pages to include.
+
+    Raises:
+        InputError: a notebook has not been executed.
+    """
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(repository / "book", new / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    (new / "book" / "_generated").mkdir()
+    for name, text in fragments.items():
+        (new / "book" / "_generated" / name).write_text(text)
+    for marker in study.markers:
+        for chapter in CHAPTERS:
+            executed = study.paths.notebook(marker, chapter)
+            if not executed.is_file():
+                raise InputError(
+                    f"{executed} is missing. Run `hsa notebook {chapter} --stain {marker} --study {study.name}`."
+                )
+            page = staged_notebook(study, marker, repository / "notebooks" / f"{chapter}.ipynb", executed)
+            path = new / "notebooks" / marker.lower() / f"{chapter}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(page, path)
+    toc = yaml.safe_load((repository / "book" / "_toc.yml").read_text())
+    (new / "book" / "_toc.yml").write_text(yaml.safe_dump(expand_toc(toc, list(study.markers)), sort_keys=False))
+    shutil.rmtree(target, ignore_errors=True)
+    new.rename(target)
+
+
+def expand_toc(toc: dict, markers: list[str]) -> dict:
+    """Repeat the part of the table of contents that holds `{stain}`, once a marker.
+
+    Args:
+        toc: as read from book/_toc.yml.
+        markers: of the study, in order.
+    """
+    parts = []
+    for part in toc["parts"]:
+        if "{stain}" not in part["caption"]:
+            parts.append(part)
+            continue
+        for marker in markers:
+            chapters = [{"file": chapter["file"].replace("{stain}", marker.lower())} for chapter in part["chapters"]]
+            parts.append({"caption": part["caption"].replace("{stain}", marker), "chapters": chapters})
+    return {**toc, "parts": parts}
+
+
+def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> nbformat.NotebookNode:
+    """Turn an executed notebook into a page.
+
+    The title names the marker; figure names, and references to them, end in the marker, as the book needs
+    them unique; the parameter cells become a table; the metadata name the committed notebook, so that launch
+    buttons open that.
+    """
+    page = nbformat.read(executed, as_version=4)
+    tag = marker.lower()
+    page.metadata["hsa_source"] = f"notebooks/{source.name}"
+    page.metadata["hsa_provenance"] = report.provenance(study, stain=marker)
+    cells = []
+    for cell in page.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            continue
+        if "parameters" in tags:
+            cell = nbformat.v4.new_markdown_cell(_parameter_table(study, marker, source), id=cell.id)
+        elif cell.cell_type == "markdown":
+            cell.source = re.sub(r"\A# (.+)", lambda m: f"# {m[1]}: {marker}", cell.source)
+            cell.source = re.sub(r"(\{numref\}`fig-[a-z0-9-]+)`", rf"\1-{tag}`", cell.source)
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        if figure:
+            figure["name"] = f"{figure['name']}-{tag}"
+            figure["caption"] = figure["caption"].replace("{stain}", marker)
+        image = cell.metadata.get("mystnb", {}).get("image")
+        if image:
+            image["alt"] = image["alt"].replace("{stain}", marker)
+        cells.append(cell)
+    page.cells = cells
+    return page
+
+
+def _parameter_table(study: Study, marker: str, source: Path) -> str:
+    given = {"study": study.name, "stain": marker, "seed": study.seed}
+    rows = [
+        f"| `{name}` | {given.get(name, known['default'])} | {known['default'].strip(chr(34))} | {known['help']} |"
+        for name, known in report.parameters(source).items()
+    ]
+    stamp = report.provenance(study)
+    versions = ", ".join(f"{name} {stamp[name]}" for name in ("hsa", "python", "torch", "numpy", "scikit-learn"))
+    return "\n".join(
+        [
+            "| parameter | this page | default | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            f"*Made with {versions}.*",
+        ]
+    )

@@ -1,0 +1,69 @@
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from hsa import staging
+from hsa.errors import InputError
+from hsa.files import REPOSITORY
+from hsa.study import load
+
+
+@pytest.fixture
+def study(tmp_path):
+    """The smoke study, with its results in a folder of its own."""
+    (tmp_path / "studies").mkdir()
+    path = tmp_path / "studies" / "smoke.yml"
+    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
+    return load(path)
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    """A committed notebook and its executed copy."""
+    figure = {
+        "figure": {"name": "fig-roc", "caption": "ROC of {stain}."},
+        "image": {"alt": "Curves, {stain}."},
+    }
+    cells = [
+        new_markdown_cell("# Baseline\n\nSee {numref}`fig-roc` and {numref}`fig-forest`.\n\n# Not a title"),
+        new_code_cell("seed: int = 0  # random seed", metadata={"tags": ["parameters"]}),
+        new_code_cell("draw()", metadata={"mystnb": figure}),
+    ]
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    source = tmp_path / "03_baseline_comparison.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=spec), source)
+    injected = new_code_cell("seed = 0", metadata={"tags": ["injected-parameters"]})
+    cells[2].outputs = [new_output("display_data", {"image/png": ""})]
+    executed = tmp_path / "executed.ipynb"
+    nbformat.write(new_notebook(cells=[*cells[:2], injected, cells[2]], metadata=spec), executed)
+    return source, executed
+
+
+def test_a_page_is_told_apart_from_its_sisters(study, chapter):
+    page = staging.staged_notebook(study, "PD-L1", *chapter)
+    text, table, figure = page.cells
+    assert text.source.startswith("# Baseline: PD-L1\n") and "# Not a title" in text.source
+    assert "{numref}`fig-roc-pd-l1`" in text.source and "{numref}`fig-forest-pd-l1`" in text.source
+    assert figure.metadata.mystnb["figure"] == {"name": "fig-roc-pd-l1", "caption": "ROC of PD-L1."}
+    assert figure.metadata.mystnb["image"]["alt"] == "Curves, PD-L1."
+    assert table.cell_type == "markdown" and "| `seed` | 0 | 0 | random seed |" in table.source
+    assert page.metadata["hsa_source"] == "notebooks/03_baseline_comparison.ipynb"
+
+
+def test_the_table_of_contents_has_a_part_for_each_marker():
+    toc = yaml.safe_load((REPOSITORY / "book/_toc.yml").read_text())
+    captions = [part["caption"] for part in staging.expand_toc(toc, ["HER2", "ER"])["parts"]]
+    assert captions == ["The study", "HER2", "ER", "Reference"]
+    files = [c["file"] for part in staging.expand_toc(toc, ["HER2"])["parts"] for c in part["chapters"]]
+    assert "notebooks/her2/01_data_preparation" in files
+    assert [f"notebooks/her2/{c}" for c in staging.CHAPTERS] == [f for f in files if f.startswith("notebooks")]
+
+
+def test_a_missing_notebook_is_named_and_the_old_stage_stays(study, tmp_path):
+    target = tmp_path / "stage"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(InputError, match=r"01_data_preparation.ipynb is missing. Run `hsa notebook .* --stain P53"):
+        staging.stage(study, REPOSITORY, target, {})
+    assert (target / "old").exists()
