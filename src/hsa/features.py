@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,26 +18,9 @@ import hsa
 from hsa.encoders import TileEncoder, tile_encoder
 from hsa.errors import InputError
 from hsa.files import replacing
+from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.tiling import TileGrid, tile_grid, tissue_mask
-
-
-class TileSettings(Protocol):
-    """Which tiles to take; `hsa.study.Tiles` has these fields."""
-
-    size_px: int
-    mpp: float
-    mask: str
-    min_tissue: float
-    max_tiles: int | None
-
-
-class EncoderSettings(Protocol):
-    """Which encoder to run; `hsa.study.Encoder` has these fields."""
-
-    name: str
-    runtime: str
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ def read_bag(path: str | Path) -> Bag:
 def encode_slide(
     path: str | Path,
     encoder: TileEncoder,
-    tiles: TileSettings,
+    tiles: Tiles,
     *,
     slide_id: str | None = None,
     mpp: float | None = None,
@@ -147,8 +130,8 @@ def encode_slide(
 def encode_cohort(
     slides: pd.DataFrame,
     folder: str | Path,
-    encoder: EncoderSettings,
-    tiles: TileSettings,
+    encoder: Encoder,
+    tiles: Tiles,
     *,
     stamp: str,
     workers: int = 1,
@@ -175,21 +158,29 @@ def encode_cohort(
     Raises:
         InputError: some slides could not be encoded; all others are done by then. Lists which and why.
     """
-    folder = Path(folder)
-    jobs = [
-        partial(_encode_one, row.slide_id, Path(row.path), row.mpp, folder, encoder, tiles, stamp)
-        for row in slides.itertuples()
-    ]
-    results = list(tqdm(_run(jobs, workers), total=len(jobs), desc="slides", disable=not progress))
-    problems = [result["problem"] for result in results if "problem" in result]
+    rows = []
+    pending = []
+    for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True):
+        path, mpp = Path(path), None if mpp is None or np.isnan(mpp) else float(mpp)
+        target = Path(folder) / f"{slide_id}.h5"
+        wanted = {"stamp": stamp, "encoder": encoder.name} | (_source(path, mpp) if path.exists() else {})
+        attrs = _attributes(target)
+        if attrs is not None and wanted.items() <= attrs.items():
+            rows.append(_report(slide_id, "kept", attrs))
+        else:
+            pending.append(partial(_encode_one, slide_id, path, mpp, target, encoder, tiles, stamp))
+    with tqdm(total=len(slides), initial=len(rows), desc="slides", disable=not progress) as bar:
+        for row in _run(pending, min(workers, len(pending))):
+            rows.append(row)
+            bar.update()
+    problems = sorted(row["problem"] for row in rows if "problem" in row)
     if problems:
         raise InputError(
-            f"{len(problems)} of {len(jobs)} slides could not be encoded, the others are done:\n  "
-            + "\n  ".join(sorted(problems))
+            f"{len(problems)} of {len(slides)} slides could not be encoded, the others are done:\n  "
+            + "\n  ".join(problems)
         )
-    order = {slide_id: index for index, slide_id in enumerate(slides["slide_id"])}
     columns = ["slide_id", "status", "tiles", "tissue_fraction", "warning"]
-    return pd.DataFrame(sorted(results, key=lambda row: order[row["slide_id"]]), columns=columns)
+    return pd.DataFrame(rows, columns=columns).set_index("slide_id").loc[slides["slide_id"]].reset_index()
 
 
 def _run(jobs: list[Callable[[], dict]], workers: int) -> Iterator[dict]:
@@ -208,34 +199,24 @@ def _encode_one(
     slide_id: str,
     path: Path,
     mpp: float | None,
-    folder: Path,
-    encoder: EncoderSettings,
-    tiles: TileSettings,
+    target: Path,
+    encoder: Encoder,
+    tiles: Tiles,
     stamp: str,
-) -> dict:
-    """Make one bag unless it is there; a row of the report."""
-    target = folder / f"{slide_id}.h5"
-    mpp = None if mpp is None or np.isnan(mpp) else float(mpp)
-    status, attrs = "kept", _attributes(target)
-    expected = {"stamp": stamp, "encoder": encoder.name} | (_source(path, mpp) if path.exists() else {})
-    if attrs is None or any(attrs.get(key) != value for key, value in expected.items()):
-        status = "encoded"
-        try:
-            network = _encoder(encoder.name, encoder.runtime)
-            bag = encode_slide(
-                path, network, tiles, slide_id=slide_id, mpp=mpp, batch=encoder.batch, stamp=stamp
-            )
-            write_bag(target, bag)
-        except InputError as error:
-            return {"slide_id": slide_id, "problem": f"{slide_id}: {error}"}
-        attrs = bag.attrs | {"tiles": len(bag.coords)}
-    return {
-        "slide_id": slide_id,
-        "status": status,
-        "tiles": attrs["tiles"],
-        "tissue_fraction": attrs["tissue_fraction"],
-        "warning": attrs["mask_warning"],
-    }
+) -> dict[str, Any]:
+    """Make one bag; what the report says of it."""
+    network = _encoder(encoder.name, encoder.runtime)
+    try:
+        bag = encode_slide(path, network, tiles, slide_id=slide_id, mpp=mpp, batch=encoder.batch, stamp=stamp)
+        write_bag(target, bag)
+    except InputError as error:
+        return {"slide_id": slide_id, "problem": f"{slide_id}: {error}"}
+    return _report(slide_id, "encoded", bag.attrs | {"tiles": len(bag.coords)})
+
+
+def _report(slide_id: str, status: str, attrs: dict[str, Any]) -> dict[str, Any]:
+    row = {"slide_id": slide_id, "status": status, "tiles": attrs["tiles"]}
+    return row | {"tissue_fraction": attrs["tissue_fraction"], "warning": attrs["mask_warning"]}
 
 
 @cache
@@ -273,19 +254,15 @@ def _plain_dataset(path: str | Path, file: h5py.File, name: str, limit: int) -> 
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise InputError(
             f"bag {path} has no dataset {name!r} of its own (missing, or a link elsewhere): a bag holds "
-            f"`features` "
-            "(N, D) and `coords` (N, 2)"
+            "`features` (N, D) and `coords` (N, 2)"
         )
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-        raise InputError(
-            f"bag {path}: {name!r} is not a dataset of numbers; make the bag again with `hsa features`"
-        )
+        raise InputError(f"bag {path}: {name!r} is not a dataset of numbers; make the bag again with `hsa features`")
     if dataset.is_virtual or dataset.external is not None or dataset.nbytes > limit:
         raise InputError(
-            f"bag {path}: {name!r} claims {dataset.nbytes} bytes that are not in the file ({limit} "
-            f"bytes): it is cut, "
-            "or points at other files; do not use it"
+            f"bag {path}: {name!r} claims {dataset.nbytes} bytes that are not in the file ({limit} bytes): "
+            "it is cut, or points at other files; do not use it"
         )
     return dataset
 
@@ -301,8 +278,7 @@ def _check(path: str | Path, features: np.ndarray, coords: np.ndarray) -> None:
     if features.ndim != 2 or coords.shape != (len(features), 2) or coords.dtype.kind not in "iu":
         raise InputError(
             f"bag {path}: features {features.shape} and coords {coords.shape} ({coords.dtype}) do not "
-            f"fit; expected "
-            "(N, D) and integer (N, 2) with the same N"
+            "fit; expected (N, D) and integer (N, 2) with the same N"
         )
     if not np.isfinite(features).all():
         raise InputError(f"bag {path}: features that are not finite; make the bag again with `hsa features`")

@@ -11,12 +11,10 @@ from PIL import Image
 
 from hsa.errors import InputError
 
-# A file can claim any resolution: 72 dpi of an image editor is 353 um/px. Outside these it says nothing
-# (um/px).
+# A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
 PLAUSIBLE_MPP = (0.02, 50.0)
-# A level whose mpp is this close to the wanted one is read as it is: resampling would blur and change
-# nothing.
-SAME_MPP = 0.01
+# A level this close to the wanted mpp is read as it is: resampling would only blur it.
+SAME_MPP = 0.005
 # Finer than this against level 0, the detail would be invented.
 MAX_ENLARGEMENT = 1.25
 # Thumbnails are read in blocks of so many output pixels, so that memory does not grow with the slide.
@@ -58,8 +56,7 @@ class Slide:
         except openslide.OpenSlideError as error:
             raise InputError(
                 f"slide {path} cannot be read ({error}): OpenSlide reads SVS, NDPI, MRXS, SCN, BIF, "
-                f"DICOM and tiled "
-                "TIFF; copy the file again or convert it to a tiled pyramidal TIFF"
+                "DICOM and tiled TIFF; copy the file again or convert it to a tiled pyramidal TIFF"
             ) from error
         try:
             return cls(handle, path, _agreed_mpp(path, handle.properties, mpp))
@@ -106,8 +103,8 @@ class Slide:
         except openslide.OpenSlideError as error:
             raise InputError(
                 f"slide {self.path} is damaged at x={x} y={y} (level 0, region of {width} x {height} px "
-                f"at {mpp:g} "
-                f"um/px): {error}. Copy the file again from its source, or leave it out of the manifest"
+                f"at {mpp:g} um/px): {error}. Copy the file again from its source, or "
+                "leave it out of the manifest"
             ) from error
         image = Image.new("RGB", needed, "white")
         image.paste(region, mask=region.getchannel("A"))
@@ -139,9 +136,9 @@ class Slide:
         """Level to read for `mpp`, and how many of its pixels make one wanted pixel."""
         if mpp * MAX_ENLARGEMENT < self.mpp:
             raise InputError(
-                f"slide {self.path} has {self.mpp:g} um/px, coarser than the {mpp:g} wanted: set `mpp: "
-                f"{self.mpp:g}` "
-                "or more under `tiles` in the study file, or use a slide scanned at a higher magnification"
+                f"slide {self.path} has {self.mpp:g} um/px, coarser than the {mpp:g} wanted: set "
+                f"`mpp: {self.mpp:g}` or more under `tiles` in the study file, or use a slide scanned at a "
+                "higher magnification"
             )
         ratios = [mpp / (self.mpp * downsample) for downsample in self._handle.level_downsamples]
         fine = [level for level, ratio in enumerate(ratios) if ratio >= 1 - SAME_MPP]
@@ -156,27 +153,23 @@ def _agreed_mpp(path: Path, properties: openslide.OpenSlide, given: float | None
     if given is not None and not PLAUSIBLE_MPP[0] <= given <= PLAUSIBLE_MPP[1]:
         raise InputError(
             f"slide {path}: the manifest's mpp {given:g} is no resolution of a microscope: give um per "
-            f"pixel of the "
-            "full-size image, such as 0.25 (40x) or 0.5 (20x)"
+            "pixel of the full-size image, such as 0.25 (40x) or 0.5 (20x)"
         )
     found = [float(properties.get(f"openslide.mpp-{axis}", "nan")) for axis in "xy"]
     if not all(PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] for mpp in found):
         if given is None:
             raise InputError(
                 f"slide {path} does not say its resolution: fill the manifest's `mpp` column (um per "
-                f"pixel of the "
-                "full-size image; the scanner's report has it)"
+                "pixel of the full-size image; the scanner's report has it)"
             )
         return given
     across, down = found
     if abs(across - down) > 0.01 * min(found):
         raise InputError(
-            f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to "
-            f"square pixels"
+            f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to square pixels"
         )
     if given is not None and abs(given - across) > 0.05 * across:
         raise InputError(
-            f"slide {path} says {across:g} um/px, the manifest says {given:g}: correct or empty the "
-            f"manifest's `mpp`"
+            f"slide {path} says {across:g} um/px, the manifest says {given:g}: correct or empty the manifest's `mpp`"
         )
     return across

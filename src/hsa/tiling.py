@@ -1,6 +1,7 @@
 """Where the tissue is, and which tiles cover it."""
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +18,12 @@ except ImportError:  # histolab pins old versions and goes in with --no-deps; on
 
 METHODS = ("optical-density", "histolab")
 MASK_MPP = 8.0
-# Optical density against the glass from which on a pixel is tissue: in general, and where the picture is
-# flat.
+# Optical density against the glass above which a pixel is tissue: in general, and where the picture is flat.
 OD_FLOOR = 0.012
 UNEVEN_GLASS = 0.03
 # Range of optical density among neighbours below which the picture is flat: two or three grey levels.
 FLAT = 0.006
-# Gaps narrower than twice this are closed; parts and holes smaller than a square of this side are
-# dropped (um).
+# Gaps narrower than twice this are closed; parts and holes smaller than a square of this side go (um).
 CLOSING_UM = 16.0
 SMALL_UM = 50.0
 
@@ -84,7 +83,11 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
         array = optical_density_tissue(slide.thumbnail(mpp), mpp)
     elif method == "histolab":
         _require_histolab()
-        array = np.asarray(TissueMask()(HistolabSlide(slide.path, "")), dtype=bool)
+        with warnings.catch_warnings():
+            # It calls scikit-image and SciPy by names that are about to change.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            array = np.asarray(TissueMask()(HistolabSlide(slide.path, "")), dtype=bool)
         mpp = slide.mpp * slide.size[0] / array.shape[1]
     else:
         raise InputError(f"unknown tissue mask {method!r}: use one of {', '.join(METHODS)}")
@@ -92,8 +95,7 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
     if share == 0:
         raise InputError(
             f"slide {slide.path} has no tissue by the {method} mask: look at it, and leave it out of the "
-            f"manifest "
-            "if it is empty; else try another `mask` under `tiles` in the study file"
+            "manifest if it is empty; else try another `mask` under `tiles` in the study file"
         )
     full = f"{share:.0%} of the slide is tissue: no glass to compare with, look at the mask"
     return Mask(array, mpp, full if share > 0.95 else "")
@@ -112,12 +114,11 @@ def optical_density_tissue(picture: np.ndarray, mpp: float) -> np.ndarray:
     Returns:
         (h, w) bool, True = tissue.
     """
-    density = -np.log10(np.maximum(picture, 1) / 255.0).astype(np.float32)
+    density = (-np.log10(np.maximum(np.arange(256), 1) / 255)).astype(np.float32)[picture]
     lightness = density.mean(axis=2)
     texture = ndimage.maximum_filter(lightness, 3) - ndimage.minimum_filter(lightness, 3)
     stain = (density - _glass_density(picture, density, texture)).max(axis=2)
-    # Where the glass itself is darker (uneven light, dried mounting medium) it is still flat, tissue
-    # never is.
+    # Glass that is darker (uneven light, dried mounting medium) is still flat, tissue hardly ever is.
     tissue = ndimage.gaussian_filter(stain, 0.5) > np.where(texture < FLAT, UNEVEN_GLASS, OD_FLOOR)
     # Neither a black frame nor black ink is tissue; even folded tissue lets some red light through.
     tissue &= picture.max(axis=2) >= 40
@@ -147,9 +148,7 @@ def _glass_density(picture: np.ndarray, density: np.ndarray, texture: np.ndarray
     if glass.mean() < 0.05:
         glass = near & (texture < 2 * FLAT) & (tint < 0.008)
     if glass.mean() > 0.01:
-        counts, edges = np.histogram(
-            lightness[glass], bins=np.arange(0, lightness[glass].max() + 0.004, 0.002)
-        )
+        counts, edges = np.histogram(lightness[glass], bins=np.arange(0, lightness[glass].max() + 0.004, 0.002))
         mode = edges[ndimage.gaussian_filter1d(counts.astype(float), 1).argmax()] + 0.001
         return np.median(density[glass & (np.abs(lightness - mode) < 0.006)], axis=0)
     # A field full of tissue. Its brightest pixels may be tissue too, but glass has no tint.
@@ -201,10 +200,8 @@ def tile_grid(
     if len(kept) == 0:
         raise InputError(
             f"slide {slide.path} ({slide.size[0]} x {slide.size[1]} px, {mask.fraction:.1%} tissue) has "
-            f"no tile of "
-            f"{size} level-0 px with {min_tissue:.0%} tissue: lower `min_tissue` or `mpp` under `tiles` "
-            f"in the study "
-            "file, or leave the slide out of the manifest"
+            f"no tile of {size} level-0 px with {min_tissue:.0%} tissue: lower `min_tissue` or `mpp` "
+            "under `tiles` in the study file, or leave the slide out of the manifest"
         )
     if max_tiles is not None:
         kept = np.sort(kept[np.argsort(-tissue[kept].round(9), kind="stable")[:max_tiles]])

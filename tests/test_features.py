@@ -1,0 +1,251 @@
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from hsa import features
+from hsa.encoders import TileEncoder
+from hsa.errors import InputError
+from hsa.features import Bag, encode_cohort, encode_slide, read_bag, write_bag
+from hsa.settings import Encoder, Tiles
+
+TILES = Tiles()
+
+
+def colours(tiles):
+    """Stand-in for a network: mean and deviation of each channel."""
+    return np.concatenate([tiles.mean((1, 2)), tiles.std((1, 2))], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    encoder = TileEncoder(name="lite0-mid", dim=6, size_px=256, mpp=0.5, run=colours)
+    monkeypatch.setattr(features, "tile_encoder", lambda *_, **__: encoder)
+    features._encoder.cache_clear()
+    yield encoder
+    features._encoder.cache_clear()
+
+
+@pytest.fixture
+def bag():
+    rng = np.random.default_rng(0)
+    coords = np.stack([np.arange(20) % 5, np.arange(20) // 5], axis=1) * 256
+    return Bag(rng.standard_normal((20, 8)).astype(np.float16), coords, {"slide_id": "a", "mpp": 0.5, "n": 3})
+
+
+def cohort(**paths):
+    rows = [{"slide_id": name, "path": str(path), "mpp": np.nan} for name, path in paths.items()]
+    return pd.DataFrame(rows)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_bag_comes_back_as_written(tmp_path, bag):
+    write_bag(tmp_path / "a.h5", bag)
+    back = read_bag(tmp_path / "a.h5")
+    assert np.array_equal(back.features, bag.features)
+    assert np.array_equal(back.coords, bag.coords)
+    assert (back.features.dtype, back.coords.dtype) == (np.float16, np.int64)
+    assert back.attrs == bag.attrs
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["features"].chunks is None
+        assert file["features"].dtype == np.float16
+    write_bag(tmp_path / "b.h5", bag)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_encode_slide_streams_tiles_in_order_with_their_provenance(make_slide, stand_in):
+    path = make_slide("s1.tif", covered=0.5)
+    bag = encode_slide(path, stand_in, TILES, slide_id="S-1", batch=5, stamp="abc")
+    assert bag.features.dtype == np.float16
+    assert len(bag.features) == len(bag.coords) > 8
+    order = bag.coords[:, 1] * 10_000 + bag.coords[:, 0]
+    assert (np.diff(order) > 0).all()
+    with features.Slide.open(path) as slide:
+        tiles = np.stack([slide.read(x, y, 256, 256, 0.5) for x, y in bag.coords])
+    np.testing.assert_allclose(bag.features, colours(tiles), rtol=1e-3)
+    said = bag.attrs
+    assert (said["slide_id"], said["source"], said["stamp"]) == ("S-1", "s1.tif", "abc")
+    assert (said["mpp"], said["tile_px"], said["tile_px_level0"]) == (pytest.approx(0.5), 256, 256)
+    assert (said["encoder"], said["encoder_dim"], said["mask"]) == ("lite0-mid", 6, "optical-density")
+    assert said["source_bytes"] == path.stat().st_size
+    assert said["tissue_fraction"] == pytest.approx(0.5, abs=0.06)
+    again = encode_slide(path, stand_in, TILES, slide_id="S-1", batch=64, stamp="abc")
+    assert np.array_equal(again.features, bag.features)
+
+
+def test_a_slide_at_40x_gives_the_tiles_of_20x(make_slide, stand_in):
+    bag = encode_slide(make_slide(mpp=0.25, covered=2.0), stand_in, TILES)
+    assert bag.attrs["tile_px_level0"] == 512
+    assert bag.coords.tolist() == [[0, 0], [512, 0], [0, 512], [512, 512]]
+
+
+def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stand_in, tmp_path):
+    slides = cohort(a=make_slide("a.tif", seed=1), b=make_slide("b.tif", seed=2))
+    out = tmp_path / "bags"
+
+    def run(stamp="1"):
+        return encode_cohort(slides, out, Encoder(), TILES, stamp=stamp, progress=False)["status"].tolist()
+
+    assert run() == ["encoded", "encoded"]
+    before = (out / "a.h5").stat().st_mtime_ns
+    assert run() == ["kept", "kept"]
+    assert (out / "a.h5").stat().st_mtime_ns == before
+    assert run("2") == ["encoded", "encoded"]
+    make_slide("a.tif", seed=3)
+    assert run("2") == ["encoded", "kept"]
+    (tmp_path / "b.tif").unlink()  # slides may go once their bags are made
+    assert run("2") == ["kept", "kept"]
+    (out / "a.h5").write_bytes(b"cut")
+    assert run("2") == ["encoded", "kept"]
+
+
+def test_one_bad_slide_does_not_stop_the_others(make_slide, stand_in, tmp_path):
+    slides = cohort(
+        missing=tmp_path / "none.tif",
+        nompp=make_slide("nompp.tif", mpp=None),
+        empty=make_slide("empty.tif", covered=0.0),
+        good=make_slide("good.tif"),
+    )
+    cut = make_slide("cut.tif")
+    cut.write_bytes(cut.read_bytes()[:100_000])
+    slides = pd.concat([cohort(cut=cut), slides], ignore_index=True)
+    out = tmp_path / "bags"
+    with pytest.raises(InputError) as error:
+        encode_cohort(slides, out, Encoder(), TILES, stamp="1", progress=False)
+    message = str(error.value)
+    assert "4 of 5 slides could not be encoded" in message
+    assert "missing: slide" in message
+    assert "nompp: slide" in message and "fill the manifest's `mpp`" in message
+    assert "empty: slide" in message and "has no tissue" in message
+    assert "cut: slide" in message and "copy the file again" in message
+    assert files(out) == ["good.h5"]
+    slides.loc[slides.slide_id == "nompp", "mpp"] = 0.5
+    report = encode_cohort(slides[slides.slide_id.isin(["nompp", "good"])], out, Encoder(), TILES, stamp="1")
+    assert dict(zip(report.slide_id, report.status, strict=True)) == {"nompp": "encoded", "good": "kept"}
+
+
+def test_damage_in_the_middle_leaves_nothing_half_written(make_slide, stand_in, tmp_path):
+    path = make_slide(covered=2.0)
+    data = bytearray(path.read_bytes())
+    data[60_000:160_000] = bytes(100_000)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"slide\.tif is damaged at x=\d+ y=\d+"):
+        encode_cohort(cohort(a=path), tmp_path / "bags", Encoder(), TILES, stamp="1", progress=False)
+    assert files(tmp_path / "bags") == []
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(make_slide, stand_in, tmp_path, monkeypatch):
+    slides = cohort(**{name: make_slide(f"{name}.tif", seed=i) for i, name in enumerate("abc")})
+    out = tmp_path / "bags"
+    create, calls = h5py.File.create_dataset, iter(range(99))
+
+    def interrupted(*args, **options):
+        if next(calls) == 3:  # in the middle of the second bag
+            raise KeyboardInterrupt
+        return create(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.File, "create_dataset", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            encode_cohort(slides, out, Encoder(), TILES, stamp="1", progress=False)
+    assert files(out) == ["a.h5"]
+    report = encode_cohort(slides, out, Encoder(), TILES, stamp="1", progress=False)
+    assert report.status.tolist() == ["kept", "encoded", "encoded"]
+
+
+def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path):
+    slides = cohort(**{name: make_slide(f"{name}.tif", size=512, seed=i) for i, name in enumerate("abc")})
+    for workers in (1, 2):
+        report = encode_cohort(
+            slides, tmp_path / str(workers), Encoder(), Tiles(min_tissue=0.3), stamp="1", workers=workers
+        )
+        assert report.slide_id.tolist() == ["a", "b", "c"]
+    for name in files(tmp_path / "1"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert files(tmp_path / "2") == ["a.h5", "b.h5", "c.h5"]
+
+
+def test_features_that_are_not_finite_are_never_written(tmp_path, bag):
+    bag.features[3, 2] = np.inf
+    with pytest.raises(InputError, match="not finite"):
+        write_bag(tmp_path / "a.h5", bag)
+    assert files(tmp_path) == []
+
+
+def broken(path, kind):
+    """Write a bag file that a tolerant reader would swallow."""
+    ones = np.ones((4, 2), np.float16)
+    with h5py.File(path, "w") as file:
+        if kind != "no coords":
+            file["coords"] = np.zeros((3 if kind == "numbers" else 4, 2), float if kind == "floats" else int)
+        if kind == "external storage":
+            secret = path.with_name("secret.bin")
+            secret.write_bytes(bytes(16))
+            file.create_dataset("features", (4, 2), np.float16, external=[(str(secret), 0, 16)])
+        elif kind in ("external link", "soft link"):
+            with h5py.File(path.with_name("other.h5"), "w") as other:
+                other["features"] = ones
+            file["here"] = ones
+            link = h5py.ExternalLink("other.h5", "features") if kind == "external link" else h5py.SoftLink("/here")
+            file["features"] = link
+        elif kind == "virtual":
+            with h5py.File(path.with_name("other.h5"), "w") as other:
+                other["features"] = ones
+            layout = h5py.VirtualLayout((4, 2), np.float16)
+            layout[:] = h5py.VirtualSource(path.with_name("other.h5"), "features", (4, 2))
+            file.create_virtual_dataset("features", layout)
+        elif kind == "object":
+            file.create_dataset("features", (4, 2), h5py.string_dtype())
+        elif kind == "huge":
+            file.create_dataset("features", (4_000_000, 8_000), np.float16)
+        elif kind == "not finite":
+            file["features"] = np.full((4, 2), np.nan, np.float16)
+        elif kind == "slide embedding":
+            file["features"] = ones[0]
+        elif kind == "group":
+            file.create_group("features")
+        else:
+            file["features"] = ones
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("external storage", "points at other files"),
+        ("external link", "a link elsewhere"),
+        ("soft link", "a link elsewhere"),
+        ("virtual", "points at other files"),
+        ("object", "not a dataset of numbers"),
+        ("group", "not a dataset of numbers"),
+        ("huge", "claims 64000000000 bytes"),
+        ("not finite", "not finite"),
+        ("numbers", "with the same N"),
+        ("floats", "integer"),
+        ("slide embedding", "do not fit"),
+        ("no coords", "no dataset 'coords'"),
+    ],
+)
+def test_a_bag_that_is_not_plain_is_refused(tmp_path, kind, message):
+    broken(tmp_path / "b.h5", kind)
+    with pytest.raises(InputError, match=message) as error:
+        read_bag(tmp_path / "b.h5")
+    assert "b.h5" in str(error.value)
+
+
+def test_a_missing_or_cut_bag_says_what_to_do(tmp_path, bag):
+    with pytest.raises(InputError, match="does not exist: make it with `hsa features`"):
+        read_bag(tmp_path / "a.h5")
+    write_bag(tmp_path / "a.h5", bag)
+    data = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"a\.h5 is not a readable HDF5 file"):
+        read_bag(tmp_path / "a.h5")
+
+
+def test_tiles_of_another_size_than_the_encoders_are_refused(make_slide, stand_in):
+    small = TILES.model_construct(**TILES.model_dump() | {"size_px": 224})
+    with pytest.raises(InputError, match="takes tiles of 256 px, the study says 224"):
+        encode_slide(make_slide(), stand_in, small)
