@@ -1,7 +1,6 @@
 """`hsa`: the steps of a study from a shell. Each does what is missing and leaves alone what is done."""
 
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -33,7 +32,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress ba
 
 
 def _told(command: Callable) -> Callable:
-    """Print an input error without a traceback and exit with 2."""
+    """Print an input error without a traceback and exit with 2; with 130 when interrupted."""
 
     @wraps(command)
     def run(*args, **kwargs) -> None:
@@ -42,6 +41,9 @@ def _told(command: Callable) -> Callable:
         except InputError as error:
             typer.echo(f"hsa: {error}", err=True)
             raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("hsa: interrupted; what is finished is kept, run the same command to go on", err=True)
+            raise typer.Exit(130) from None
 
     return run
 
@@ -176,8 +178,4 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("hsa: interrupted; what is finished is kept, run the same command to go on", err=True)
-        sys.exit(130)
+    app()

@@ -1,0 +1,82 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hsa.cli import app
+from hsa.files import REPOSITORY
+
+HSA = Path(sys.executable).with_name("hsa")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study file of its own, so that results go to a temporary folder."""
+    (tmp_path / "studies").mkdir()
+    path = tmp_path / "studies" / "tiny.yml"
+    text = (REPOSITORY / "studies/smoke.yml").read_text().replace("name: smoke", "name: tiny")
+    path.write_text(text.replace("slide_px: 512", "slide_px: 384").replace("cases: 30", "cases: 20"))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_help_lists_the_steps_in_order():
+    text = run("--help").output
+    steps = ["cohort", "features", "train", "evaluate", "notebook", "stage"]
+    places = [text.index(f" {step} ") for step in steps]
+    assert places == sorted(places)
+    assert "2 wrong input" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["cohort", "--study", "virtul"], "did you mean 'virtual'"),
+        (["train", "--study", "smoke", "--stain", "Ki67"], "did you mean 'Ki-67'"),
+        (["train", "--study", "smoke", "--stain", "P53", "--method", "ful"], "did you mean 'full'"),
+        (["notebook", "09_nothing", "--study", "smoke", "--stain", "P53"], "no such notebook"),
+    ],
+)
+def test_wrong_input_exits_with_2_and_one_message(arguments, told):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr and "Traceback" not in result.output
+
+
+def test_a_broken_manifest_is_told_row_by_row(tmp_path):
+    (tmp_path / "m.csv").write_text("patient_id,case_id,slide_id,stain,path,label_P53\np,c,s,H&E,s.tif,2\n")
+    text = (REPOSITORY / "studies/smoke.yml").read_text()
+    head, tail = text.split("cohort:\n")
+    body = tail[tail.index("markers:") :]
+    (tmp_path / "own.yml").write_text(f"{head}cohort:\n  kind: manifest\n  manifest: m.csv\n\n{body}")
+    result = run("cohort", "--study", tmp_path / "own.yml")
+    assert result.exit_code == 2 and "column 'label_PD-L1' is missing" in result.stderr
+
+
+def test_an_interrupted_run_exits_with_130_and_goes_on_later(study):
+    command = [HSA, "cohort", "--study", study, "--workers", "1", "--quiet"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    slides = study.parents[1] / "results" / "tiny" / "cohort" / "slides"
+    for _ in range(600):
+        if slides.is_dir() and len(list(slides.glob("[!.]*.tif"))) >= 4:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert "run the same command to go on" in process.stderr.read()
+    assert not (slides.parent / "manifest.csv").exists(), "a manifest must not name slides that are not there"
+    first = {path.name: path.stat().st_mtime_ns for path in slides.glob("[!.]*.tif")}
+    assert 4 <= len(first) < 80
+    subprocess.run(command, check=True, env={**os.environ, "TQDM_DISABLE": "1"})
+    kept = [name for name, clock in first.items() if (slides / name).stat().st_mtime_ns == clock]
+    assert len(kept) >= len(first) - 4, "finished cases are rendered once"
+    assert len(list(slides.glob("*.tif"))) == 80
+    assert not list(slides.glob(".*")), "no temporary file is left"
