@@ -100,9 +100,9 @@ def test_recall_by_hand_in_both_directions():
             rows.append(row | {"fold": 0, "split": "test", "v0": np.cos(angle), "v1": np.sin(angle)})
     table = recall(pd.DataFrame(rows), at=(1, 2, 5)).set_index(["direction", "k"])
     # H&E: c0 -> c0, c1 (90) -> 30 = c1, c2 -> c2. IHC: c0 (10) -> 0, c1 (30) -> 0 before 90, c2 -> 200.
-    assert table.loc[("HE to IHC", 1), "recall"] == 1
-    assert table.loc[("IHC to HE", 1), "recall"] == pytest.approx(2 / 3)
-    assert table.loc[("IHC to HE", 2), "recall"] == 1
+    assert table.loc[("H&E to IHC", 1), "recall"] == 1
+    assert table.loc[("IHC to H&E", 1), "recall"] == pytest.approx(2 / 3)
+    assert table.loc[("IHC to H&E", 2), "recall"] == 1
     assert table["chance"].tolist() == pytest.approx([1 / 3, 2 / 3, 1] * 2)
     assert (table["n"] == 3).all()
     assert (table["low"] <= table["recall"]).all() and (table["recall"] <= table["high"]).all()

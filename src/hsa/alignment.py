@@ -16,7 +16,7 @@ from hsa.errors import InputError
 from hsa.metrics import patient_draws
 from hsa.probe import feature_columns
 
-DIRECTIONS = ("HE to IHC", "IHC to HE")
+DIRECTIONS = ("H&E to IHC", "IHC to H&E")
 
 
 def similarities(embeddings: pd.DataFrame) -> pd.DataFrame:

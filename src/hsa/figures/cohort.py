@@ -1,0 +1,98 @@
+"""Figures of a cohort and of training on it: labels, folds, losses."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+from hsa.figures.style import (
+    CLASSES,
+    FAINT,
+    GREY,
+    INK,
+    METHODS,
+    SPLITS,
+)
+
+
+def label_balance(ax: Axes, labels: pd.DataFrame) -> Axes:
+    """Draw how many cases of each marker are negative, positive or unlabelled.
+
+    Args:
+        ax: where to draw.
+        labels: a column for each marker, a row for each case: 0, 1 or NaN.
+
+    Returns:
+        The axes.
+    """
+    parts = [(labels == 0).sum(), (labels == 1).sum(), labels.isna().sum()]
+    looks = [(CLASSES[0], INK, "negative"), (CLASSES[1], "white", "positive"), (FAINT, INK, "no label")]
+    left = np.zeros(labels.shape[1])
+    for count, (fill, text, name) in zip(parts, looks, strict=True):
+        if count.any():
+            bars = ax.barh(list(labels.columns), count, left=left, color=fill, height=0.62, label=name)
+            shown = [str(n) if n > 0.04 * len(labels) else "" for n in count]
+            ax.bar_label(bars, shown, label_type="center", color=text, fontsize=9.5)
+        left += count.to_numpy()
+    ax.invert_yaxis()
+    ax.set(xlabel="cases", xlim=(0, len(labels)))
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=1, borderaxespad=0.2)
+    return ax
+
+
+def fold_map(ax: Axes, folds: pd.DataFrame) -> Axes:
+    """Draw which case is in which split of which fold; cases ordered by the fold that tests them.
+
+    Args:
+        ax: where to draw.
+        folds: case_id, fold, split.
+
+    Returns:
+        The axes.
+    """
+    names = list(SPLITS)
+    table = folds.assign(code=folds["split"].map(names.index)).pivot(index="fold", columns="case_id", values="code")
+    first = folds[folds["split"] == "test"].sort_values(["fold", "case_id"])["case_id"]
+    order = [*first, *(case for case in table.columns if case not in set(first))]
+    cells = np.ma.masked_invalid(table[order].to_numpy(float))
+    ax.pcolormesh(cells, cmap=ListedColormap(list(SPLITS.values())), vmin=0, vmax=2, rasterized=True)
+    ax.hlines(range(1, len(table)), 0, len(order), color="white", linewidth=3)
+    ax.set_yticks(np.arange(len(table)) + 0.5, [str(fold) for fold in table.index])
+    ax.set(xlabel="case, ordered by the fold that tests it", ylabel="fold", xlim=(0, len(order)))
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    sns.despine(ax=ax, left=True, bottom=True)
+    handles = [Patch(color=fill, label=name) for name, fill in SPLITS.items()]
+    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=1, borderaxespad=0.2)
+    return ax
+
+
+def loss_curves(ax: Axes, history: pd.DataFrame, loss: str = "total") -> Axes:
+    """Draw the loss by epoch: a thin line a fold, a thick mean; a dot marks each fold's chosen epoch.
+
+    Args:
+        ax: where to draw.
+        history: fold, epoch, split ("train" or "val") and a column for each loss.
+        loss: the column to draw.
+
+    Returns:
+        The axes.
+    """
+    for split, ink in (("train", GREY), ("val", METHODS["classification_only"])):
+        table = history[history["split"] == split].pivot(index="epoch", columns="fold", values=loss)
+        if table.empty:
+            continue
+        ax.plot(table.index, table.to_numpy(), color=ink, linewidth=0.8, alpha=0.45)
+        ax.plot(
+            table.index, table.mean(axis=1), color=ink, linewidth=2.2, label={"val": "validation"}.get(split, split)
+        )
+        if split == "val":
+            label = "chosen epoch of a fold"
+            ax.plot(table.idxmin(), table.min(), "o", color=ink, markersize=5, markeredgecolor="white", label=label)
+    ax.set(xlabel="epoch", ylabel=f"{loss} loss".replace("_", " "))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    return ax
