@@ -107,7 +107,7 @@ def _turn(cells: np.ndarray, angle: np.ndarray) -> None:
 def _tumour(rng: np.random.Generator, section: Section, traits: dict[str, float]) -> np.ndarray:
     epithelium, necrosis = section.at("epithelium"), section.at("necrosis")
     room = (epithelium > 2) & (section.at("tissue") > 5) & (section.at("lumen") < -3) & (necrosis < -4)
-    x, y = _scatter(rng, section, room, 0.75)
+    x, y = _scatter(rng, section, room, 0.9)
     depth = section.at("epithelium", x, y)
     gland = section.at("lumen", x, y) > -45
     cells = _new(rng, x, y, TUMOUR)
@@ -128,23 +128,23 @@ def _tumour(rng: np.random.Generator, section: Section, traits: dict[str, float]
     _turn(cells, across + wobble * rng.standard_normal(n))
     # Basal in a gland: one row or two at the bottom, the apex left as cytoplasm.
     layer = cells["a"] + 4 + (2 + 9 * (1 - polarity)) * np.abs(rng.standard_normal(n))
-    kept = np.where(gland, np.abs(depth - layer) < 2.5 + 7 * (1 - polarity), depth > 0.8 * cells["b"])
+    kept = np.where(gland, np.abs(depth - layer) < 4.0 + 8 * (1 - polarity), depth > 0.8 * cells["b"])
     dense = traits["hyperchromasia"]
     cells["dark"] = (0.60 + 0.085 * dense) * np.exp(0.13 * rng.standard_normal(n))
     cells["pale"] = np.clip(0.42 - 0.13 * dense + 0.12 * rng.standard_normal(n), 0.0, 0.75)
-    cells["grain"] = np.clip(0.24 + 0.07 * traits["grain"] + 0.06 * rng.standard_normal(n), 0.06, 0.5)
+    cells["grain"] = np.clip(0.20 + 0.045 * traits["grain"] + 0.05 * rng.standard_normal(n), 0.06, 0.36)
     cells["rim"] = 0.20 + 0.08 * rng.random(n)
     prominent = rng.random(n) < sigmoid(0.1 + 1.5 * traits["nucleoli"])
     size = 1.5 + 0.8 * rng.random(n) + 0.5 * max(0.0, traits["nucleoli"])
     cells["nucleolus"] = np.where(prominent, size * radius / 9.0, 0.0)
     cells["wave"] = np.abs(rng.normal(0, 0.035 + 0.075 * sigmoid(1.4 * traits["pleomorphism"]), n))
-    cells["reach"] = np.exp(0.11 - 0.085 * traits["crowding"] + 0.10 * rng.standard_normal(n))
+    cells["reach"] = np.exp(np.where(gland, -0.02, 0.04) - 0.085 * traits["crowding"] + 0.1 * rng.standard_normal(n))
     return cells[kept]
 
 
 def _immune(rng: np.random.Generator, section: Section, traits: dict[str, float]) -> np.ndarray:
     epithelium, tissue = section.at("epithelium"), section.at("tissue")
-    clear = (tissue > 6) & (section.at("vessel") < -7) & (section.at("fat") < -3) & (section.at("lumen") < -3)
+    clear = (tissue > 6) & (section.at("vessel") < -7) & (section.at("fat") < -3) & (section.at("lumen") < -9)
     inside = 0.012 * np.exp(0.85 * traits["exocytosis"]) * (epithelium > 0)
     density = np.where(epithelium > 0, inside, section.at("lymphoid")) * clear
     density *= np.where(section.at("necrosis") > -3, 0.15, 1.0)
@@ -156,7 +156,7 @@ def _immune(rng: np.random.Generator, section: Section, traits: dict[str, float]
     stretch = np.exp(np.abs(0.14 * rng.standard_normal(n)))
     cells["a"], cells["b"] = radius * stretch, radius / stretch
     _turn(cells, rng.uniform(0, np.pi, n))
-    cells["dark"] = 0.95 * np.exp(0.12 * rng.standard_normal(n))
+    cells["dark"] = 0.76 * np.exp(0.14 * rng.standard_normal(n))
     cells["grain"], cells["pale"], cells["rim"] = 0.36, 0.16 * rng.random(n), 0.12
     cells["wave"] = np.abs(rng.normal(0, 0.07, n))
     cells["halo"] = np.where(epithelium_at(section, cells) > 2, 0.55, 0.12)
@@ -191,7 +191,7 @@ def _spindle(rng: np.random.Generator, section: Section, traits: dict[str, float
     cells["grain"], cells["pale"] = 0.22, 0.32 * plump
     cells["rim"], cells["wave"] = 0.12, np.abs(rng.normal(0, 0.05, n))
     cells["reach"] = 1.15 + 0.5 * rng.random(n)
-    return cells
+    return cells[section.at("tissue", x, y) > 0.7 * cells["a"]]
 
 
 def _endothelium(rng: np.random.Generator, section: Section) -> np.ndarray:
@@ -221,14 +221,14 @@ def _divide(rng: np.random.Generator, cells: np.ndarray, traits: dict[str, float
     size = np.clip(size, 7.0, 11.0)
     for name in ("a", "b"):
         cells[name] = np.where(dividing, size, cells[name])
-    cells["dark"] = np.where(dividing, 1.25, cells["dark"])
+    cells["dark"] = np.where(dividing, 1.0, cells["dark"])
     cells["halo"] = np.where(dividing, 0.35, cells["halo"])
     dying = tumour & (u > 1 - 0.006)
     cells["kind"] = np.where(dying, APOPTOTIC, cells["kind"])
     shrunk = 3.0 + 1.5 * rng.random(len(cells))
     for name in ("a", "b"):
         cells[name] = np.where(dying, shrunk, cells[name])
-    cells["dark"], cells["halo"] = np.where(dying, 1.3, cells["dark"]), np.where(dying, 0.7, cells["halo"])
+    cells["dark"], cells["halo"] = np.where(dying, 1.05, cells["dark"]), np.where(dying, 0.7, cells["halo"])
     return cells
 
 

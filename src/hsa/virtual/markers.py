@@ -101,13 +101,13 @@ MARKERS: dict[str, Programme] = {
         null_below=0.01,
         aberrant=True,
         null_share=0.3,
-        imprint={"pleomorphism": 1.0, "nuclear_size": 0.8, "nucleoli": 1.0},
+        imprint={"pleomorphism": 1.2, "nuclear_size": 1.0, "nucleoli": 1.2},
         intensity=(0.8, 1.6),
         immune=0.12,
         stroma=0.15,
         patchiness=0.1,
         reader_sd=0.25,
-        reader_flip=0.04,
+        reader_flip=0.03,
     ),
     # Adaptive immune resistance: interferon from infiltrating lymphocytes induces PD-L1 at the front.
     "PD-L1": Programme(

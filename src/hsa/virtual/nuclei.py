@@ -61,8 +61,9 @@ def stamp(cells, planes, sheet, ihc):
                     q = 1.0 - np.sqrt((away / (0.27 * c.a)) ** 2 + (v / (0.85 * c.b)) ** 4) + 0.25 * coarse
                     alpha = min(1.0, max(0.0, 1.6 * q + 0.4))
                 elif kind == PROMETAPHASE:
-                    q = 0.85 - rho + 0.28 * coarse + 0.15 * fine
-                    alpha = min(1.0, max(0.0, 2.2 * q + 0.4))
+                    # A ring of condensed chromosomes, or a clump.
+                    q = 0.36 - abs(rho - 0.5) if c.phase > 3.0 else 0.62 - rho
+                    alpha = min(1.0, max(0.0, 3.0 * (q + 0.13 * coarse + 0.06 * fine) + 0.4))
                 else:
                     alpha = min(1.0, max(0.0, (1.0 - rho) * thin / 1.1 + 0.5))
                 if kind == RED:

@@ -76,9 +76,7 @@ def expose(rng: np.random.Generator, planes: np.ndarray, amounts: np.ndarray, ba
     matrix = (amounts[:, None] * batch.vectors).astype(np.float32)
     grain = rng.standard_normal((512, 512), dtype=np.float32) * np.float32(batch.noise)
     side = np.float32(batch.blur / (1 + 2 * batch.blur) * 0.5)
-    return _expose(
-        np.ascontiguousarray(planes, np.float32), matrix, batch.white.astype(np.float32), side, grain
-    )
+    return _expose(np.ascontiguousarray(planes, np.float32), matrix, batch.white.astype(np.float32), side, grain)
 
 
 @njit(cache=True)

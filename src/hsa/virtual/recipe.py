@@ -69,9 +69,7 @@ class SectionTruth:
         return (slice(0, self.section.px // STEP),) * 2
 
 
-def section_truth(
-    recipe: Recipe, index: int, stain_name: str, layout: np.ndarray | None = None
-) -> SectionTruth:
+def section_truth(recipe: Recipe, index: int, stain_name: str, layout: np.ndarray | None = None) -> SectionTruth:
     """Draw section `stain_name` ("HE" or a marker) of case `index` again: what the slide was painted from.
 
     Args:
@@ -94,7 +92,7 @@ def photograph(recipe: Recipe, index: int, stain_name: str, truth: SectionTruth)
     ihc = stain_name != HE
     batch = draw_batch(rng, ihc)
     planes = render(rng, truth.section, truth.cells, ihc)
-    planes, footprint, overlay = spoil(rng, planes, truth.section)
+    footprint, overlay = spoil(rng, planes, truth.section)
     amounts = batch.amounts if ihc else titrate(planes, footprint, batch)
     return overlay(expose(rng, planes, amounts, batch))
 

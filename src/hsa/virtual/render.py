@@ -33,7 +33,8 @@ def render(rng: np.random.Generator, section: Section, cells: np.ndarray, ihc: b
     fibres = _fibres(section.at("cos"), section.at("sin"), sheet[0], px // 2 + 2, STEP / 2)
     planes = np.zeros((3, px, px), np.float32)
     head, link = tessellate(cells, px, px, BIN)
-    _paint(planes, section.fields, fibres, sheet, cells, head, link, BIN, STEP)
+    amphophilia = rng.uniform(0.075, 0.13)
+    _paint(planes, section.fields, fibres, sheet, cells, head, link, BIN, STEP, amphophilia)
     stamp(cells, planes, sheet, ihc)
     return planes
 
@@ -100,7 +101,7 @@ def _edge(distance, width):
 
 
 @njit(cache=True)
-def _paint(planes, fields, fibres, sheet, cells, head, link, bin_size, step):
+def _paint(planes, fields, fibres, sheet, cells, head, link, bin_size, step, amphophilia):
     """Fill `planes` with everything but nuclei: stroma, epithelium with cell borders, lumina, vessels."""
     h, w = planes.shape[1:]
     tissue, epithelium, lumen, necrosis = fields[0], fields[1], fields[2], fields[3]
@@ -135,8 +136,8 @@ def _paint(planes, fields, fibres, sheet, cells, head, link, bin_size, step):
                 wall = np.exp(-((border / 1.3) ** 2))
                 if near > 2.6:
                     wall, ring = 0.0, 0.0
-                eos_c = 0.30 + 0.035 * tint + 0.03 * coarse + 0.02 * fine + 0.06 * wall
-                hem_c = 0.13 + 0.02 * tint + 0.012 * coarse
+                eos_c = 0.42 - amphophilia + 0.035 * tint + 0.03 * coarse + 0.02 * fine + 0.06 * wall
+                hem_c = amphophilia + 0.02 * tint + 0.012 * coarse
                 # The apex is paler, the last micron under the lumen denser.
                 apex = _edge(lum + 9, 14) if lum > -30 else 0.0
                 eos_c = eos_c * (1 - 0.22 * apex) + 0.10 * np.exp(-((lum + 1.5) ** 2) / 3.0)
@@ -164,7 +165,9 @@ def _paint(planes, fields, fibres, sheet, cells, head, link, bin_size, step):
             if lum > -1:
                 open_l = _edge(lum, 1.6)
                 mucus = 0.035 * max(0.0, broad - 0.3)
-                eos += open_l * (0.012 + mucus - eos)
+                # Where the loose field is high, an eosinophilic secretion fills the lumen.
+                juice = 0.20 * _edge(g - 1.3, 0.3) * _edge(lum - 4 - 2 * broad, 2.0)
+                eos += open_l * (0.012 + mucus + juice - eos)
                 hem += open_l * (0.006 + 1.2 * mucus - hem)
                 dab *= 1 - open_l
             if f > -3:

@@ -82,16 +82,16 @@ def draw_layout(rng: np.random.Generator, px: int, latents: dict[str, float]) ->
     n = int(np.ceil((1.2 * px + 120) / STEP))
     frame = px / STEP
     y, x = (np.mgrid[:n, :n].astype(np.float32) - n / 2) / (frame / 2)
-    tissue = _tissue(rng, n, frame, x, y)
-    epithelium, gland, centre_noise = _glands(rng, n, tissue, latents)
-    lumen = _lumina(rng, n, epithelium, gland, latents)
-    share = 0.16 * max(0.0, sigmoid(1.6 * latents["decay"] - 1.6) - 0.12)
-    necrosis = noise_field(rng, n, 26) + 0.02 * np.minimum(epithelium, 60) + 0.4 * centre_noise
-    inner = tissue > 30
-    cut = np.quantile(necrosis[inner], 1 - share) if share > 0 else np.inf
-    necrosis = signed_distance(
-        ndimage.gaussian_filter((inner & (necrosis > cut)).astype(np.float32), 2) > 0.5
-    )
+    window = (np.abs(x) < 0.9) & (np.abs(y) < 0.9)
+    for attempt in range(12):
+        tissue = _tissue(rng, n, frame, x, y)
+        epithelium, gland, centre_noise = _glands(rng, n, frame, tissue, latents, attempt / 12)
+        lumen = _lumina(rng, n, epithelium, gland, latents)
+        necrosis = _necrosis(rng, n, tissue, epithelium, lumen, centre_noise, latents["decay"])
+        # A block without enough tumour would have been cut again, where there is more of it.
+        tumour = (np.minimum(epithelium, tissue) > 0) & (np.maximum(lumen, necrosis) < 0)
+        if tumour[window].mean() > 0.2:
+            break
     vessel = _vessels(rng, n, px, np.minimum(tissue - 25, np.minimum(-epithelium - 22, -necrosis - 20)))
     fat = _fat(rng, n, tissue, np.maximum(np.maximum(epithelium, vessel), necrosis))
     swirl = np.pi * (noise_field(rng, n, 55) * 0.55 + rng.random())
@@ -144,10 +144,15 @@ def _tissue(rng: np.random.Generator, n: int, frame: float, x: np.ndarray, y: np
 
 
 def _glands(
-    rng: np.random.Generator, n: int, tissue: np.ndarray, latents: dict[str, float]
+    rng: np.random.Generator,
+    n: int,
+    frame: float,
+    tissue: np.ndarray,
+    latents: dict[str, float],
+    ease: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Glands and nests: cells of a warped Voronoi diagram whose centres lie in the tumour."""
-    spacing = 38 * np.exp(0.16 * latents["gland_size"])
+    spacing = min(38, frame / 4) * np.exp(0.16 * latents["gland_size"])
     k = int(n / spacing) + 3
     grid = np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(-1, 2) - 1.0
     centres = (grid + rng.uniform(-0.42, 0.42, grid.shape)) * spacing
@@ -157,16 +162,20 @@ def _glands(
     here = tissue[row, col] > -20
     if not here.any():
         here[:] = True
-    share = np.clip(0.62 + 0.13 * latents["tumour_share"], 0.35, 0.92)
-    keep = here & (tumour[row, col] >= np.quantile(tumour[row, col][here], 1 - share))
-    size = rng.uniform(0.46, 0.80, len(centres)) * spacing
+    share = np.clip(0.62 + 0.13 * latents["tumour_share"], 0.35, 0.92) + ease * 0.6
+    keep = here & (tumour[row, col] >= np.quantile(tumour[row, col][here], max(0.0, 1 - share)))
+    size = rng.uniform(0.46, 0.80, len(centres)) * spacing * (1 + ease)
     # An irregular tumour front is a rougher warp of the same diagram.
     rough = np.exp(0.55 * latents["interface"])
     warp = [4.0 * noise_field(rng, n, 30) + 1.1 * rough * noise_field(rng, n, 11) for _ in range(2)]
     row, col = np.mgrid[:n, :n]
     at = np.stack([col + warp[0], row + warp[1]], -1).reshape(-1, 2)
     distance, index = cKDTree(centres).query(at, k=2)
-    gap = np.exp(np.log(2.6) + 0.3 * latents["desmoplasia"] + 0.5 * rng.uniform(-1, 1, len(centres)))
+    gap = (
+        (1 - ease)
+        * min(1.0, spacing / 30)
+        * np.exp(np.log(2.6) + 0.3 * latents["desmoplasia"] + 0.5 * rng.uniform(-1, 1, len(centres)))
+    )
     first = index[:, 0]
     inside = keep[first] & (distance[:, 1] - distance[:, 0] > 2 * gap[first]) & (distance[:, 0] < size[first])
     mask = ndimage.gaussian_filter(inside.reshape(n, n).astype(np.float32), 1.6) > 0.5
@@ -190,6 +199,25 @@ def _lumina(
     holes = (noise_field(rng, n, 9) > 1.9) & (epithelium > 26) & ~opened[gland]
     mask |= ndimage.gaussian_filter(holes.astype(np.float32), 1.2) > 0.5
     return signed_distance(mask, 1.0)
+
+
+def _necrosis(
+    rng: np.random.Generator,
+    n: int,
+    tissue: np.ndarray,
+    epithelium: np.ndarray,
+    lumen: np.ndarray,
+    tumour: np.ndarray,
+    decay: float,
+) -> np.ndarray:
+    """Dead tumour in the depth of the nests: none in most cases, a tenth of the tissue in a few."""
+    share = 0.14 * max(0.0, sigmoid(1.6 * decay - 1.6) - 0.12)
+    inner = (tissue > 30) & (lumen < -12)
+    if share == 0 or not inner.any():
+        return np.full((n, n), -1e3, np.float32)
+    field = noise_field(rng, n, 44) + 0.022 * np.clip(epithelium, -20, 60) + 0.3 * tumour
+    dead = inner & (field > np.quantile(field[inner], 1 - share))
+    return signed_distance(ndimage.gaussian_filter(dead.astype(np.float32), 2) > 0.5)
 
 
 def _vessels(rng: np.random.Generator, n: int, px: int, room: np.ndarray) -> np.ndarray:
