@@ -6,8 +6,10 @@ section is the layout seen through a rotation, a shift and a smooth warp.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
@@ -63,10 +65,17 @@ def draw_case(patient: np.random.Generator, case: np.random.Generator, strength:
 
 def noise_field(rng: np.random.Generator, n: int, wavelength: float, slope: float = 4.0) -> np.ndarray:
     """Gaussian random field (n, n), mean 0 and SD 1, smooth below `wavelength` samples."""
-    f = np.hypot(fft.fftfreq(n)[:, None], fft.rfftfreq(n)[None]) * wavelength
-    white = fft.rfft2(rng.standard_normal((n, n), dtype=np.float32))
-    field = fft.irfft2(white * (f > 0) / (1.0 + f**slope), s=(n, n))
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+    m = fft.next_fast_len(n, real=True)
+    white = fft.rfft2(rng.standard_normal((m, m), dtype=np.float32))
+    field = fft.irfft2(white * _transfer(m, float(wavelength), slope), s=(m, m))[:n, :n]
+    field -= field.mean()
+    return field / field.std()
+
+
+@lru_cache(maxsize=64)
+def _transfer(m: int, wavelength: float, slope: float) -> np.ndarray:
+    f = np.hypot(fft.fftfreq(m)[:, None], fft.rfftfreq(m)[None]) * wavelength
+    return ((f > 0) / (1.0 + f**slope)).astype(np.float32)
 
 
 def signed_distance(mask: np.ndarray, smooth: float = 1.2) -> np.ndarray:
@@ -120,8 +129,8 @@ def cut_section(
     y, x = np.mgrid[:m, :m].astype(np.float32) - px / STEP / 2
     wx, wy = (2.2 * noise_field(rng, m, 40) for _ in range(2))
     c, s = np.cos(angle), np.sin(angle)
-    at = np.stack([s * x + c * y + shift[1] + wy, c * x - s * y + shift[0] + wx]) + n / 2
-    fields = np.stack([ndimage.map_coordinates(f, at, order=1, mode="nearest") for f in layout])
+    rows, cols = s * x + c * y + shift[1] + wy + n / 2, c * x - s * y + shift[0] + wx + n / 2
+    fields = _resample(layout, rows.astype(np.float32), cols.astype(np.float32))
     named = dict(zip(FIELDS, fields, strict=True))
     # A few microns deeper, glands are a little wider or narrower.
     depth = 3.0 * noise_field(rng, m, 22)
@@ -130,7 +139,26 @@ def cut_section(
     cos, sin = named["cos"].copy(), named["sin"].copy()
     c2, s2 = np.cos(2 * angle), np.sin(2 * angle)
     named["cos"][:], named["sin"][:] = c2 * cos + s2 * sin, c2 * sin - s2 * cos
-    return Section(np.ascontiguousarray(fields, np.float32), px)
+    return Section(fields, px)
+
+
+@njit(cache=True)
+def _resample(layout, rows, cols):
+    """All fields at (rows, cols), bilinear, clamped to the layout."""
+    k, h, w = layout.shape
+    out = np.empty((k, rows.shape[0], rows.shape[1]), np.float32)
+    for y in range(rows.shape[0]):
+        for x in range(rows.shape[1]):
+            v = min(max(rows[y, x], np.float32(0.0)), np.float32(h - 1.001))
+            u = min(max(cols[y, x], np.float32(0.0)), np.float32(w - 1.001))
+            r, q = int(v), int(u)
+            fv, fu = v - np.float32(r), u - np.float32(q)
+            one = np.float32(1.0)
+            for i in range(k):
+                top = layout[i, r, q] * (one - fu) + layout[i, r, q + 1] * fu
+                low = layout[i, r + 1, q] * (one - fu) + layout[i, r + 1, q + 1] * fu
+                out[i, y, x] = top * (one - fv) + low * fv
+    return out
 
 
 def _tissue(rng: np.random.Generator, n: int, frame: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -212,10 +240,10 @@ def _necrosis(
 ) -> np.ndarray:
     """Dead tumour in the depth of the nests: none in most cases, a tenth of the tissue in a few."""
     share = 0.14 * max(0.0, sigmoid(1.6 * decay - 1.6) - 0.12)
-    inner = (tissue > 30) & (lumen < -12)
+    inner = (tissue > 30) & (lumen < -30)
     if share == 0 or not inner.any():
         return np.full((n, n), -1e3, np.float32)
-    field = noise_field(rng, n, 44) + 0.022 * np.clip(epithelium, -20, 60) + 0.3 * tumour
+    field = noise_field(rng, n, 44) + 0.045 * np.clip(epithelium, -30, 50) + 0.3 * tumour
     dead = inner & (field > np.quantile(field[inner], 1 - share))
     return signed_distance(ndimage.gaussian_filter(dead.astype(np.float32), 2) > 0.5)
 
@@ -231,11 +259,12 @@ def _vessels(rng: np.random.Generator, n: int, px: int, room: np.ndarray) -> np.
         cy, cx = divmod(int(rng.choice(spots)), n)
         radius = min(np.exp(rng.normal(2.7, 0.5)), 0.9 * float(room[cy, cx]), 42.0)
         squash, turn = rng.uniform(0.45, 0.95), rng.uniform(0, np.pi)
-        u = (col - cx) * np.cos(turn) + (row - cy) * np.sin(turn)
-        v = (row - cy) * np.cos(turn) - (col - cx) * np.sin(turn)
-        rho = np.hypot(u * squash, v)
-        field = np.maximum(field, radius * squash**0.5 - STEP * rho)
-        room = np.minimum(room, STEP * np.hypot(col - cx, row - cy) - 2.2 * radius - 20)
+        near = tuple(slice(max(0, int(c - radius - 14)), int(c + radius + 15)) for c in (cy, cx))
+        dy, dx = row[near] - cy, col[near] - cx
+        u, v = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
+        inside = radius * squash**0.5 - STEP * np.hypot(u * squash, v)
+        field[near] = np.maximum(field[near], inside)
+        room[near] = np.minimum(room[near], STEP * np.hypot(dx, dy) - 2.2 * radius - 20)
     return field
 
 
