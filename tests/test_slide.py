@@ -27,6 +27,17 @@ def test_reads_the_place_asked_for_at_every_resolution(make_slide):
             assert middle[:2] == pytest.approx([612 / 8, 356 / 8], abs=2.5), mpp
 
 
+def test_a_fraction_of_a_pixel_counts(tmp_path):
+    # 10 px at 0.625 um/px are 12.5 level-0 px: the last one lies around 11.9, on a ramp of 18 grey levels a px.
+    ramp = np.broadcast_to(np.minimum(np.arange(256) * 18, 255).astype(np.uint8)[None, :, None], (256, 256, 3))
+    path = tmp_path / "ramp.tif"
+    tifffile.imwrite(path, ramp, tile=(256, 256), photometric="rgb")
+    with Slide.open(path, 0.5) as slide:
+        row = slide.read(0, 0, 10, 10, 0.625)[5, :, 0].astype(float)
+    np.testing.assert_allclose(row[1:-1], ((np.arange(1, 9) + 0.5) * 1.25 - 0.5) * 18, atol=2)
+    assert row[-1] == pytest.approx((9.5 * 1.25 - 0.5) * 18, abs=6)
+
+
 def test_takes_the_coarsest_level_that_is_fine_enough(tmp_path):
     # Each level has its own colour, so that the colour tells which one was read.
     path = tmp_path / "levels.tif"

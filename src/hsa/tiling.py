@@ -23,6 +23,8 @@ OD_FLOOR = 0.012
 UNEVEN_GLASS = 0.03
 # Range of optical density among neighbours below which the picture is flat: two or three grey levels.
 FLAT = 0.006
+# Range of optical density among the channels below which a colour is neutral enough to be glass.
+NEUTRAL = 0.03
 # Gaps narrower than twice this are closed; parts and holes smaller than a square of this side go (um).
 CLOSING_UM = 16.0
 SMALL_UM = 50.0
@@ -140,19 +142,19 @@ def _glass_density(picture: np.ndarray, density: np.ndarray, texture: np.ndarray
     lightness = density.mean(axis=2)
     brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
     white = np.median(density[brightest], axis=0)
-    near = scanned & (np.abs(density - white).max(axis=2) < 0.06)
+    likely = scanned & (np.abs(density - white).max(axis=2) < 0.06) & (np.ptp(density, axis=2) < NEUTRAL)
     # Much flat area: that is glass. Little: gaps in the tissue, of the very colour of the brightest
     # pixels, for pale tissue would show a tint beside them.
     tint = np.ptp(density - white, axis=2)
-    glass = near & (texture < FLAT) & (np.ptp(density, axis=2) < 0.03)
+    glass = likely & (texture < FLAT)
     if glass.mean() < 0.05:
-        glass = near & (texture < 2 * FLAT) & (tint < 0.008)
+        glass = likely & (texture < 2 * FLAT) & (tint < 0.008)
     if glass.mean() > 0.01:
         counts, edges = np.histogram(lightness[glass], bins=np.arange(0, lightness[glass].max() + 0.004, 0.002))
         mode = edges[ndimage.gaussian_filter1d(counts.astype(float), 1).argmax()] + 0.001
         return np.median(density[glass & (np.abs(lightness - mode) < 0.006)], axis=0)
     # A field full of tissue. Its brightest pixels may be tissue too, but glass has no tint.
-    return white if np.ptp(white) < 0.02 else np.full(3, white.min(), np.float32)
+    return white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)
 
 
 def _without_small(mask: np.ndarray, area: float) -> np.ndarray:
