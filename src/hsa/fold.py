@@ -1,0 +1,248 @@
+"""Training on one fold: a step, an epoch, validation, and the weights that validate best.
+
+A step makes one call of the slide encoder: on the H&E bags and, where a loss asks for them, on the same
+bags masked and on the IHC bags. The loop is Lightning Fabric's: it reads the same on one CPU core and on
+several GPUs.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from hsa import losses
+from hsa.batches import Bags, collate, deal, draw_masked, sample
+from hsa.checkpoints import Resume, optimiser_tensors, restore_optimiser
+from hsa.errors import InputError
+from hsa.model import SlideModel
+from hsa.settings import Loss, Training
+
+Terms = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a fold is trained.
+
+    Attributes:
+        fabric: launched.
+        bags: of the slides.
+        training: settings.
+        losses: names of the losses to sum.
+        seed: numbers that every draw is seeded with, among others.
+    """
+
+    fabric: Fabric
+    bags: Bags
+    training: Training
+    losses: Sequence[Loss]
+    seed: tuple[int, ...]
+
+
+def learning_rate(step: int, steps_per_epoch: int, training: Training) -> float:
+    """Learning rate of a step: linear warm-up from `warmup_factor` of `lr`, then a cosine down to `min_lr`."""
+    warmup, total = training.warmup_epochs * steps_per_epoch, training.epochs * steps_per_epoch
+    if step < warmup:
+        return training.lr * (training.warmup_factor + (1 - training.warmup_factor) * step / warmup)
+    done = (step - warmup) / max(1, total - 1 - warmup)
+    return training.min_lr + (training.lr - training.min_lr) * 0.5 * (1 + math.cos(math.pi * min(1, done)))
+
+
+def gather(fabric: Fabric, z: Tensor) -> Tensor:
+    """Embeddings (B, D) of all processes, with gradient, so that each process sees the negatives of all."""
+    return z if fabric.world_size == 1 else fabric.all_gather(z, sync_grads=True).flatten(0, 1)
+
+
+def loss_terms(output: dict[str, Tensor], labels: Tensor, run: Run, *, everywhere: bool) -> dict[str, Tensor]:
+    """Compute the losses of a run, and their plain sum as "total".
+
+    Args:
+        output: of `SlideModel`: z and, where a loss needs them, z_masked, y, logits.
+        labels: (B,) class numbers.
+        run: which losses.
+        everywhere: take the negatives of InfoNCE from all processes.
+    """
+    terms = {}
+    if "intra_modality" in run.losses:
+        terms["intra_modality"] = losses.intra_modality(output["z"], output["z_masked"])
+    if "info_nce" in run.losses:
+        pair = output["z"], output["y"]
+        if everywhere:
+            pair = gather(run.fabric, pair[0]), gather(run.fabric, pair[1])
+        terms["info_nce"] = losses.info_nce(*pair, run.training.temperature)
+    if "classification" in run.losses:
+        terms["classification"] = losses.classification(output["logits"], labels)
+    return terms | {"total": sum(terms.values())}
+
+
+def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.DataFrame, epoch: int) -> Terms:
+    """Go once through the training cases.
+
+    Every draw is seeded by the run, the epoch and, for the tiles, the case. So an epoch is the same whether
+    or not others ran before it, and the tiles of a case do not depend on the number of processes.
+
+    Args:
+        run: the run.
+        model: a `SlideModel`, set up by Fabric.
+        optimiser: set up by Fabric.
+        cases: he, ihc, label; a row a case.
+        epoch: number, from 0.
+
+    Returns:
+        Mean of each loss over the cases as they were met, and "lr" of the last step.
+    """
+    fabric, training, seed = run.fabric, run.training, [*run.seed, 1 + epoch]
+    seed_torch(*seed, fabric.global_rank)
+    order = np.random.default_rng(seed).permutation(len(cases))
+    batches = deal(order, training.batch, fabric.world_size)
+    sums: dict[str, Tensor] = {}
+    model.train()
+    for step, batch in enumerate(batches):
+        lr = learning_rate(epoch * len(batches) + step, len(batches), training)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        mine = batch[fabric.global_rank :: fabric.world_size]
+        rows, rngs = cases.iloc[mine], [np.random.default_rng([*seed, int(case)]) for case in mine]
+
+        def draw(slide_ids: pd.Series, rngs: list = rngs) -> list:
+            pairs = zip(slide_ids, rngs, strict=True)
+            return [sample(run.bags[slide], training.tiles_per_slide, rng) for slide, rng in pairs]
+
+        he, masked, ihc = collate(draw(rows["he"])), None, None
+        if "intra_modality" in run.losses:
+            masked = draw_masked(he.mask, training.mask_fraction, rngs).to(fabric.device)
+        if "info_nce" in run.losses:
+            ihc = collate(draw(rows["ihc"])).to(fabric.device)
+        output = model(he.to(fabric.device), masked, ihc)
+        labels = torch.tensor(rows["label"].to_numpy(), device=fabric.device)
+        terms = loss_terms(output, labels, run, everywhere=True)
+        optimiser.zero_grad()
+        fabric.backward(terms["total"])
+        optimiser.step()
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0) + term.detach() * len(batch)
+    count = sum(map(len, batches))
+    return {name: float(fabric.all_reduce(total / count)) for name, total in sums.items()} | {"lr": lr}
+
+
+def embed_slides(
+    fabric: Fabric,
+    model: SlideModel,
+    bags: Bags,
+    slide_ids: Sequence[str],
+    stain: str,
+    training: Training,
+    mask_seed: Sequence[int] | None = None,
+) -> Tensor:
+    """Embed whole bags: no sampling of tiles, no dropout.
+
+    One call of the encoder holds at most as many tiles as a training step, or one slide.
+
+    Args:
+        fabric: gives device and precision.
+        model: on that device.
+        bags: of the slides.
+        slide_ids: which.
+        stain: "he" or "ihc": how features are standardised.
+        training: batch, tiles_per_slide, mask_fraction.
+        mask_seed: if given, mask tiles; the draw depends on it and on the slide's place in the list.
+
+    Returns:
+        (slides, dim) float32, on the CPU.
+    """
+    model.eval()
+    done: list[Tensor] = []
+    with torch.inference_mode(), fabric.autocast():
+        for slides in bags.packed(slide_ids, training.batch, training.batch * training.tiles_per_slide):
+            batch, masked, first = collate(slides), None, sum(map(len, done))
+            if mask_seed is not None:
+                rngs = [np.random.default_rng([*mask_seed, first + i]) for i in range(len(slides))]
+                masked = draw_masked(batch.mask, training.mask_fraction, rngs).to(fabric.device)
+            done.append(model.embed(batch.to(fabric.device), stain, masked).float().cpu())
+    return torch.cat(done)
+
+
+def validate(run: Run, model: SlideModel, cases: pd.DataFrame) -> Terms:
+    """Mean of each loss over the validation cases, from whole bags.
+
+    Masks and batches are the same after every epoch, so that epochs can be compared.
+    """
+    fixed = run.fabric, model, run.bags
+    output = {"z": embed_slides(*fixed, cases["he"], "he", run.training)}
+    if "intra_modality" in run.losses:
+        output["z_masked"] = embed_slides(*fixed, cases["he"], "he", run.training, [*run.seed, 0])
+    if "info_nce" in run.losses:
+        output["y"] = embed_slides(*fixed, cases["ihc"], "ihc", run.training)
+    if "classification" in run.losses:
+        with torch.inference_mode():
+            output["logits"] = model.head(output["z"].to(run.fabric.device)).cpu()
+    labels, means = torch.tensor(cases["label"].to_numpy()), {}
+    for batch in deal(np.arange(len(cases)), run.training.batch):
+        part = {name: value[batch] for name, value in output.items()}
+        for name, term in loss_terms(part, labels[batch], run, everywhere=False).items():
+            means[name] = means.get(name, 0.0) + float(term) * len(batch) / len(cases)
+    return means
+
+
+def train_fold(
+    run: Run, model: SlideModel, cases: pd.DataFrame, resume: Resume, after_epoch: Callable[[], Any]
+) -> list[dict[str, Any]]:
+    """Train a model; it ends with the weights of the lowest total validation loss.
+
+    Args:
+        run: the run.
+        model: as it starts.
+        cases: he, ihc, label, split (train, val, test); a row a case.
+        resume: where the state lies after each epoch, and may lie already.
+        after_epoch: called after each epoch, those that were done before included.
+
+    Returns:
+        A row an epoch: "epoch", "lr" of its last step, and "train" and "val": each loss, and "total".
+    """
+    train, val = (cases[cases["split"] == split].reset_index(drop=True) for split in ("train", "val"))
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    training = run.training
+    adamw = AdamW(learned, training.lr, weight_decay=training.weight_decay, fused=True)
+    wrapped, optimiser = run.fabric.setup(model, adamw)
+    history: list[dict[str, Any]] = []
+    best = _weights(model)
+    if (found := resume.load()) is not None:
+        parts, history = found
+        best = parts["best"]
+        model.load_state_dict(parts["model"])
+        restore_optimiser(adamw, parts["optimiser"])
+    for _ in history:
+        after_epoch()
+    for epoch in range(len(history), training.epochs):
+        terms = train_epoch(run, wrapped, optimiser, train, epoch)
+        row = {"epoch": epoch, "lr": terms.pop("lr"), "train": terms, "val": validate(run, model, val)}
+        if not math.isfinite(row["train"]["total"] + row["val"]["total"]):
+            raise InputError(
+                f"the loss is not a finite number in epoch {epoch}: lower training.lr, or set "
+                "training.precision to 32-true"
+            )
+        if all(row["val"]["total"] < past["val"]["total"] for past in history):
+            best = _weights(model)
+        history.append(row)
+        if run.fabric.is_global_zero:
+            state = {"model": _weights(model), "best": best, "optimiser": optimiser_tensors(adamw)}
+            resume.save(state, history)
+        after_epoch()
+    model.load_state_dict(best)
+    return history
+
+
+def seed_torch(*numbers: int) -> None:
+    """Seed torch's generators by several numbers; each combination gives a stream of its own."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

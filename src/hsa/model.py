@@ -1,0 +1,117 @@
+"""A slide encoder with its input scaling and classification head: all that a fold learns."""
+
+import torch
+from torch import Tensor, nn
+
+from hsa.batches import Batch
+from hsa.longnet import LongNet
+from hsa.pooling import GatedABMIL, MeanPool
+from hsa.settings import Model
+
+STAINS = ("he", "ihc")
+
+
+class SlideModel(nn.Module):
+    """One slide encoder for H&E, masked H&E and IHC bags.
+
+    Tile features are standardised first, each stain by the tiles of the fold's training slides. The published
+    model takes GigaPath features as they are; those of other tile encoders come in any scale, and what
+    sets the two stains apart in every tile would be the first thing that InfoNCE spends itself on. A
+    masked tile is zero after standardisation: the average tile.
+
+    Args:
+        in_dim: width of a tile feature.
+        encoder: "longnet", "abmil" or "mean".
+        model: sizes, dropout, and which state is the embedding.
+        classify: with a classification head.
+        tile_size: side of a grid cell, px.
+    """
+
+    def __init__(self, in_dim: int, encoder: str, model: Model, classify: bool, tile_size: int = 256):
+        super().__init__()
+        self.options = {}
+        if encoder == "longnet":
+            sizes = ("dim", "depth", "heads", "mlp_ratio", "segment_lengths", "dilated_ratios")
+            settings = model.model_dump(include={*sizes, "dropout", "drop_path"})
+            self.encoder = LongNet(in_dim, **settings, tile_size=tile_size)
+            self.options = model.model_dump(include={"layer", "final_norm", "pool"})
+        elif encoder == "abmil":
+            self.encoder = GatedABMIL(in_dim, model.dim, model.dim // 2, model.dropout)
+        else:
+            self.encoder = MeanPool(in_dim)
+        for stain in STAINS:
+            self.register_buffer(f"{stain}_mean", torch.zeros(in_dim))
+            self.register_buffer(f"{stain}_deviation", torch.ones(in_dim))
+        self._freeze_unused(in_dim)
+        if encoder == "longnet":
+            self.options["layer"] %= model.depth + 1  # as it is recorded: counted from the first state
+        self.head = None
+        if classify:
+            self.head = nn.Sequential(
+                nn.Linear(model.dim, model.head_hidden),
+                nn.ReLU(),
+                nn.Dropout(model.head_dropout),
+                nn.Linear(model.head_hidden, 2),
+            )
+
+    def _freeze_unused(self, in_dim: int) -> None:
+        """Freeze what the embedding does not depend on; distributed training waits for its gradient for ever."""
+        self.eval()
+        z = self.encoder(torch.zeros(1, 2, in_dim), torch.zeros(1, 2, 2), **self.options)
+        if z.requires_grad:
+            z.sum().backward()
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+        self.train()
+
+    def set_scale(self, stain: str, mean: Tensor, deviation: Tensor) -> None:
+        """Standardise the features of a stain by these (D,)."""
+        getattr(self, f"{stain}_mean").copy_(mean)
+        getattr(self, f"{stain}_deviation").copy_(deviation)
+
+    def standardise(self, batch: Batch, stain: str) -> Tensor:
+        """Scaled features (B, N, D); padding is zero."""
+        scaled = (batch.features - getattr(self, f"{stain}_mean")) / getattr(self, f"{stain}_deviation")
+        return scaled * batch.mask[..., None]
+
+    def embed(self, batch: Batch, stain: str, masked: Tensor | None = None) -> Tensor:
+        """Embed slides (B, dim) of one stain, with the tiles `masked` (B, N) set to zero."""
+        features = self.standardise(batch, stain)
+        if masked is not None:
+            features = features * ~masked[..., None]
+        return self.encoder(features, batch.coords, batch.mask, **self.options)
+
+    def forward(self, he: Batch, masked: Tensor | None = None, ihc: Batch | None = None) -> dict[str, Tensor]:
+        """Embed what the losses need, in one call of the encoder.
+
+        Args:
+            he: H&E bags.
+            masked: (B, N) bool, the tiles to set to zero in the masked pass; None for no such pass.
+            ihc: IHC bags of the same cases; None for no such pass.
+
+        Returns:
+            "z" (B, dim) of H&E; "z_masked" and "y" (B, dim) if asked for; "logits" (B, 2) if there is a head.
+        """
+        features = self.standardise(he, "he")
+        parts = {"z": (features, he.coords, he.mask)}
+        if masked is not None:
+            parts["z_masked"] = (features * ~masked[..., None], he.coords, he.mask)
+        if ihc is not None:
+            parts["y"] = (self.standardise(ihc, "ihc"), ihc.coords, ihc.mask)
+        joined = (_join(tensors) for tensors in zip(*parts.values(), strict=True))
+        embeddings = self.encoder(*joined, **self.options).split(len(features))
+        output = dict(zip(parts, embeddings, strict=True))
+        if self.head is not None:
+            output["logits"] = self.head(output["z"])
+        return output
+
+
+def _join(tensors: tuple[Tensor, ...]) -> Tensor:
+    """Concatenate batches, padded with zeros to one length."""
+    joined = tensors[0].new_zeros(sum(map(len, tensors)), max(t.shape[1] for t in tensors), *tensors[0].shape[2:])
+    start = 0
+    for tensor in tensors:
+        joined[start : start + len(tensor), : tensor.shape[1]] = tensor
+        start += len(tensor)
+    return joined

@@ -1,0 +1,197 @@
+"""Train a method on every fold, and embed every slide with the model of every fold.
+
+Prediction needs the H&E bags alone: `embed_he` reads nothing else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from tqdm import tqdm
+
+from hsa import checkpoints
+from hsa.batches import Bags
+from hsa.cohort import HE, Cohort
+from hsa.files import stamp, write_frame
+from hsa.fold import Run, embed_slides, seed_torch, train_fold
+from hsa.model import STAINS, SlideModel
+from hsa.settings import Training
+from hsa.study import Study
+
+# What a trained fold depends on in this package. What its bags depend on, they tell themselves.
+MODULES = (
+    *("training.py", "fold.py", "batches.py", "model.py", "losses.py"),
+    *("longnet.py", "attention.py", "pooling.py"),
+)
+
+
+def fit(
+    study: Study,
+    cohort: Cohort,
+    marker: str,
+    method: str,
+    folder: str | Path,
+    *,
+    progress: bool = True,
+    fabric: Fabric | None = None,
+    threads: int = 1,
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Train a method on every fold of a marker, then embed every slide with the model of every fold.
+
+    What is done is kept: finished folds with the same stamp, finished epochs of an interrupted one. A run
+    that was interrupted ends in the same weights, bit for bit, as one that was not.
+
+    Args:
+        study: the study.
+        cohort: its cohort; the bags lie in `study.paths.bags`.
+        marker: which stain to pair with H&E, and whose labels to learn.
+        method: name of one of the study's methods.
+        folder: gets fold<k>.safetensors, fold<k>.json, embeddings_he.parquet, embeddings_ihc.parquet.
+        progress: show a bar over the epochs of all folds.
+        fabric: launched, to use several devices; by default one, a GPU if there is one.
+        threads: of the CPU. Sums depend on their number in the last bits, so it is not the machine's.
+
+    Returns:
+        Embeddings of the H&E slides and of the IHC slides, as `embed_he` gives them. None on processes other
+        than the first.
+
+    Raises:
+        InputError: an unknown method, or a bag that is missing or of another tile encoder.
+    """
+    study.require_method(method)
+    folder, chosen, training = Path(folder), study.methods[method], study.training
+    fabric = fabric or _one_device(training)
+    bags, folds = Bags(study.paths.bags), _fold_table(study, cohort, marker)
+    first = folds[folds["fold"] == 0]
+    settings = {
+        "input": {
+            "in_dim": bags[first["he"].iloc[0]][0].shape[1],
+            "encoder": chosen.encoder,
+            "classify": "classification" in chosen.losses,
+            "tile_size": study.tiles.size_px,
+        },
+        "model": study.model.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "losses": list(chosen.losses),
+        "seed": study.seed,
+        "processes": fabric.world_size,
+        "threads": threads,
+    }
+    origin = [bags.origin(first["he"]), bags.origin(first["ihc"]), folds.to_csv(index=False)]
+    current = stamp([settings, origin], *MODULES)
+    epochs = training.epochs if chosen.losses else 0
+    total, name = study.evaluation.folds * epochs, f"{marker} {method}"
+    with _repeatable(threads), tqdm(total=total, desc=name, unit="epoch", disable=not progress) as bar:
+        for fold, rows in folds.groupby("fold"):
+            if checkpoints.is_finished(folder, fold, current):
+                bar.update(epochs)
+                continue
+            seed = (study.seed, int(fold))
+            seed_torch(*seed)
+            model = SlideModel(**settings["input"], model=study.model)
+            train = rows[rows["split"] == "train"]
+            for stain in STAINS:
+                model.set_scale(stain, *bags.mean_and_deviation(train[stain]))
+            history = []
+            if epochs:
+                run = Run(fabric, bags, training, chosen.losses, seed)
+                resume = checkpoints.Resume(folder, fold, current)
+                history = train_fold(run, model, rows, resume, bar.update)
+            if fabric.is_global_zero:
+                record = {"marker": marker, "method": method, "fold": int(fold), "settings": settings}
+                checkpoints.save_fold(folder, fold, model, current, record | {"history": history})
+            fabric.barrier()
+    if not fabric.is_global_zero:
+        return None
+    frames = tuple(_embed(folds, stain, marker, folder, bags, fabric, threads) for stain in STAINS)
+    for stain, frame in zip(STAINS, frames, strict=True):
+        write_frame(folder / f"embeddings_{stain}.parquet", frame)
+    return frames
+
+
+def embed_he(
+    study: Study,
+    cohort: Cohort,
+    marker: str,
+    folder: str | Path,
+    *,
+    fabric: Fabric | None = None,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Embed the H&E slides with the models that `fit` left in `folder`. No IHC bag is read.
+
+    Args:
+        study: the study.
+        cohort: its cohort.
+        marker: whose folds and labels.
+        folder: of the method.
+        fabric: launched; by default one device, a GPU if there is one.
+        threads: of the CPU.
+
+    Returns:
+        A row a slide and fold: slide_id, case_id, patient_id, stain, fold, split, label, v0, v1, ...
+        (float32). Its `attrs` say which state of the encoder the embedding is.
+
+    Raises:
+        InputError: a model or an H&E bag is missing.
+    """
+    fabric = fabric or _one_device(study.training)
+    folds, bags = _fold_table(study, cohort, marker), Bags(study.paths.bags)
+    return _embed(folds, "he", marker, Path(folder), bags, fabric, threads)
+
+
+def _fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
+    """Rows of `cohort.folds` with patient_id, he, ihc and label, sorted by fold and case."""
+    folds = cohort.folds(marker, study.evaluation.folds, study.evaluation.fold_seed)
+    table = folds.merge(cohort.cases(marker), on="case_id", validate="many_to_one")
+    return table.sort_values(["fold", "case_id"], ignore_index=True)
+
+
+def _embed(
+    folds: pd.DataFrame, stain: str, marker: str, folder: Path, bags: Bags, fabric: Fabric, threads: int
+) -> pd.DataFrame:
+    frames = []
+    for fold, rows in folds.groupby("fold"):
+        model, record = checkpoints.load_fold(folder, fold)
+        training = Training(**record["settings"]["training"])
+        with _repeatable(threads):
+            values = embed_slides(fabric, model.to(fabric.device), bags, rows[stain], stain, training)
+        named = {
+            "slide_id": rows[stain],
+            "case_id": rows["case_id"],
+            "patient_id": rows["patient_id"],
+            "stain": HE if stain == "he" else marker,
+            "fold": fold,
+            "split": rows["split"],
+            "label": rows["label"],
+        }
+        columns = [f"v{i}" for i in range(values.shape[1])]
+        vectors = pd.DataFrame(values.numpy(), columns=columns, index=rows.index)
+        frames.append(pd.concat([pd.DataFrame(named), vectors], axis=1))
+    frame = pd.concat(frames, ignore_index=True)
+    frame.attrs = {"encoder": record["settings"]["input"]["encoder"], **model.options}
+    return frame
+
+
+def _one_device(training: Training) -> Fabric:
+    fabric = Fabric(accelerator="auto", devices=1, precision=training.precision)
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def _repeatable(threads: int) -> Iterator[None]:
+    """Deterministic kernels where there are some, this many CPU threads; torch is left as it was found."""
+    before = torch.get_num_threads()
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(strict, warn_only=warn)

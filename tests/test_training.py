@@ -1,0 +1,317 @@
+import json
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from lightning_fabric import Fabric
+
+from hsa import checkpoints, fold, training
+from hsa.batches import Bags
+from hsa.cohort import Cohort
+from hsa.errors import InputError
+from hsa.features import Bag, write_bag
+from hsa.fold import Run, learning_rate, train_epoch
+from hsa.longnet import LongNet
+from hsa.model import SlideModel
+from hsa.settings import Training
+from hsa.study import load
+
+STUDY = """
+name: tiny
+title: Tiny
+seed: 3
+cohort: {kind: virtual, cases: 20, slide_px: 512, strength: 1.0, seed: 0}
+markers: {P53: {}}
+model:
+  {dim: 16, depth: 2, heads: 2, segment_lengths: [4, 16], dilated_ratios: [1, 2], head_hidden: 8}
+methods:
+  mean: {title: Mean, encoder: mean}
+  untrained: {title: Untrained}
+  abmil: {title: ABMIL, encoder: abmil, losses: [classification]}
+  classification_only: {title: Classification, losses: [classification]}
+  full: {title: Full, losses: [intra_modality, info_nce, classification]}
+baseline: classification_only
+full: full
+training: {epochs: 3, batch: 6, lr: 1.0e-3, min_lr: 1.0e-5, warmup_epochs: 1, tiles_per_slide: 5}
+evaluation: {folds: 3}
+"""
+CASES, WIDTH = 21, 6
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "tiny.yml").write_text(STUDY)
+    return load(tmp_path / "tiny.yml")
+
+
+@pytest.fixture
+def cohort(study):
+    rng = np.random.default_rng(0)
+    rows, labels = [], {}
+    for i in range(CASES):
+        case, labels[case] = f"C{i:02}", i % 2
+        for stain in ("HE", "P53"):
+            slide, n = f"{case}_{stain}", int(rng.integers(3, 9))
+            rows.append(
+                {"patient_id": f"P{i:02}", "case_id": case, "slide_id": slide, "stain": stain, "path": "", "mpp": 0.5}
+            )
+            features = rng.standard_normal((n, WIDTH)) * 3 + 10 + i % 2
+            coords = np.stack([np.arange(n) % 4, np.arange(n) // 4], 1) * 512
+            attrs = {"tile_px": 256, "tile_px_level0": 512, "stamp": "s"}
+            write_bag(study.paths.bags / f"{slide}.h5", Bag(features.astype(np.float16), coords, attrs))
+    return Cohort(pd.DataFrame(rows), pd.DataFrame({"P53": labels}))
+
+
+def run_fit(study, cohort, folder, method="full", **options):
+    return training.fit(study, cohort, "P53", method, folder, progress=False, **options)
+
+
+def weights(folder):
+    return [safetensors.torch.load_file(folder / f"fold{k}.safetensors") for k in range(3)]
+
+
+def same(a, b):
+    return all(x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x) for x, y in zip(a, b, strict=True))
+
+
+def test_fit_writes_what_it_says(study, cohort, tmp_path):
+    he, ihc = run_fit(study, cohort, tmp_path / "out")
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {f"fold{k}.{s}" for k in range(3) for s in ("json", "safetensors")} | {
+        "embeddings_he.parquet", "embeddings_ihc.parquet"
+    }  # fmt: skip
+    for frame, stain in ((he, "HE"), (ihc, "P53")):
+        name = "he" if stain == "HE" else "ihc"
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / f"embeddings_{name}.parquet"), frame)
+        keys = ["slide_id", "case_id", "patient_id", "stain", "fold", "split", "label"]
+        assert list(frame.columns) == [*keys, *(f"v{i}" for i in range(16))]
+        assert len(frame) == 3 * CASES and set(frame["stain"]) == {stain}
+        assert (frame["slide_id"] == frame["case_id"] + "_" + stain).all()
+        assert (frame[frame["split"] == "test"].groupby("case_id").size() == 1).all()
+        assert frame["v0"].dtype == np.float32
+        assert frame.attrs == {"encoder": "longnet", "layer": 2, "final_norm": False, "pool": "mean"}
+    record = json.loads((tmp_path / "out" / "fold1.json").read_text())
+    assert record["embedding"] == {"layer": 2, "final_norm": False, "pool": "mean"}
+    assert [row["epoch"] for row in record["history"]] == [0, 1, 2]
+    for row in record["history"]:
+        for split in ("train", "val"):
+            terms = dict(row[split])
+            assert terms.pop("total") == pytest.approx(sum(terms.values()), rel=1e-5)
+            assert set(terms) == {"intra_modality", "info_nce", "classification"}
+    totals = [row["val"]["total"] for row in record["history"]]
+    assert record["best_epoch"] == totals.index(min(totals))
+
+
+def test_two_runs_are_equal_and_seeds_differ(study, cohort, tmp_path):
+    run_fit(study, cohort, tmp_path / "a")
+    torch.manual_seed(99)  # what ran before in this process plays no part
+    state = torch.get_rng_state()
+    run_fit(study, cohort, tmp_path / "b")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    run_fit(study.model_copy(update={"seed": 4}), cohort, tmp_path / "c")
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(study, cohort, tmp_path, monkeypatch, stop_after):
+    run_fit(study, cohort, tmp_path / "whole")
+    save, done = checkpoints.Resume.save, []
+
+    def save_then_stop(self, *arguments):
+        save(self, *arguments)
+        done.append(self.path)
+        if len(done) == stop_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.Resume, "save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(study, cohort, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "embeddings_he.parquet").exists()
+    run_fit(study, cohort, tmp_path / "cut")
+    assert len(done) == 9  # no epoch was done twice
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    for name in ("fold0.json", "fold1.json", "fold2.json", "embeddings_he.parquet"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert not list((tmp_path / "cut").glob("*resume*"))
+
+
+def test_finished_folds_are_kept_until_something_changes(study, cohort, tmp_path, monkeypatch):
+    folder, trained = tmp_path / "out", []
+    train_fold = training.train_fold
+    monkeypatch.setattr(training, "train_fold", lambda *a: trained.append(a[0].seed) or train_fold(*a))
+    run_fit(study, cohort, folder)
+    run_fit(study, cohort, folder)
+    assert trained == [(3, 0), (3, 1), (3, 2)]
+    (folder / "fold1.json").unlink()
+    run_fit(study, cohort, folder)
+    assert trained[3:] == [(3, 1)]
+    bag = Bags(study.paths.bags)["C00_P53"]
+    attrs = {"tile_px": 256, "tile_px_level0": 256, "stamp": "another"}
+    write_bag(study.paths.bags / "C00_P53.h5", Bag(*bag, attrs))
+    run_fit(study, cohort, folder)
+    assert len(trained) == 7
+
+
+def test_prediction_never_reads_ihc(study, cohort, tmp_path):
+    he, _ = run_fit(study, cohort, tmp_path / "out")
+    for path in study.paths.bags.glob("*_P53.h5"):
+        path.unlink()
+    again = training.embed_he(study, cohort, "P53", tmp_path / "out")
+    pd.testing.assert_frame_equal(again, he, check_exact=True)
+
+
+def test_one_call_of_the_encoder_a_step_and_only_the_passes_that_a_loss_needs(study, cohort, tmp_path, monkeypatch):
+    slides, forward = [], LongNet.forward
+
+    def counted(self, features, *arguments, **options):
+        if self.training:
+            slides.append(len(features))
+        return forward(self, features, *arguments, **options)
+
+    monkeypatch.setattr(LongNet, "forward", counted)
+    for name, passes in {
+        "classification": 1,
+        "classification intra_modality": 2,
+        "info_nce": 2,
+        "intra_modality": 2,
+        "intra_modality info_nce classification": 3,
+    }.items():
+        slides.clear()
+        method = study.methods["full"].model_copy(update={"losses": name.split()})
+        run_fit(study.model_copy(update={"methods": {"m": method}}), cohort, tmp_path / name, "m")
+        assert slides == [passes * 7] * 9  # 7 training cases a fold: 6 and one that joins them
+
+
+def test_untrained_and_mean_are_embedded_too(study, cohort, tmp_path):
+    he, ihc = run_fit(study, cohort, tmp_path / "mean", "mean")
+    row = he[(he["fold"] == 1) & (he["case_id"] == "C03")].filter(regex="^v").to_numpy()[0]
+    train = he[(he["fold"] == 1) & (he["split"] == "train")]["slide_id"]
+    bags = Bags(study.paths.bags)
+    tiles = np.concatenate([bags[s][0] for s in train]).astype(float)
+    expected = (bags["C03_HE"][0].astype(float).mean(0) - tiles.mean(0)) / tiles.std(0)
+    np.testing.assert_allclose(row, expected, atol=1e-5)
+    assert len(ihc.filter(regex="^v").columns) == WIDTH
+    untrained, _ = run_fit(study, cohort, tmp_path / "untrained", "untrained")
+    assert json.loads((tmp_path / "untrained" / "fold0.json").read_text())["history"] == []
+    assert untrained.filter(regex="^v").to_numpy().std() > 0.1
+    abmil, _ = run_fit(study, cohort, tmp_path / "abmil", "abmil")
+    assert np.isfinite(abmil.filter(regex="^v").to_numpy()).all()
+
+
+def test_methods_start_from_one_encoder(study):
+    models = []
+    for classify in (False, True):
+        fold.seed_torch(3, 0)
+        models.append(SlideModel(WIDTH, "longnet", study.model, classify).encoder.state_dict())
+    assert same(models[:1], models[1:])
+
+
+def test_training_learns_labels_of_unseen_cases(study, cohort, tmp_path):
+    longer = study.training.model_copy(update={"epochs": 25, "lr": 3e-3})
+    he, _ = run_fit(study.model_copy(update={"training": longer}), cohort, tmp_path / "out")
+    history = json.loads((tmp_path / "out" / "fold0.json").read_text())["history"]
+    assert history[-1]["train"]["total"] < 0.7 * history[0]["train"]["total"]
+    model, _ = checkpoints.load_fold(tmp_path / "out", 0)
+    test = he[(he["fold"] == 0) & (he["split"] == "test")]
+    with torch.inference_mode():
+        logits = model.head(torch.tensor(test.filter(regex="^v").to_numpy()))
+    positive = logits.softmax(1)[:, 1].numpy()
+    assert positive[test["label"] == 1].mean() > positive[test["label"] == 0].mean()
+
+
+def test_learning_rate_is_the_published_schedule():
+    settings = Training(epochs=25, lr=5e-5, min_lr=5e-7, warmup_epochs=2, warmup_factor=1e-5)
+    rates = [learning_rate(step, 10, settings) for step in range(250)]
+    assert rates[0] == pytest.approx(5e-10)
+    assert rates[10] == pytest.approx(2.5e-5, rel=1e-4)
+    assert rates[20] == pytest.approx(5e-5)
+    assert rates[-1] == pytest.approx(5e-7)
+    assert np.all(np.diff(rates[:21]) > 0) and np.all(np.diff(rates[20:]) < 0)
+    middle = (20 + 249) / 2
+    assert learning_rate(middle, 10, settings) == pytest.approx((5e-5 + 5e-7) / 2)
+    assert learning_rate(0, 1, Training(epochs=1, warmup_epochs=0)) == 5e-5
+
+
+def test_what_the_embedding_does_not_use_is_frozen(study):
+    frozen = [n for n, p in SlideModel(WIDTH, "longnet", study.model, True).named_parameters() if not p.requires_grad]
+    assert frozen == ["encoder.encoder.layer_norm.weight", "encoder.encoder.layer_norm.bias"]
+    early = study.model.model_copy(update={"layer": 1, "final_norm": True})
+    frozen = [n for n, p in SlideModel(WIDTH, "longnet", early, True).named_parameters() if not p.requires_grad]
+    assert frozen and all(name.startswith("encoder.encoder.layers.1.") for name in frozen)
+
+
+def test_wrong_input_is_told(study, cohort, tmp_path):
+    with pytest.raises(InputError, match="unknown method"):
+        run_fit(study, cohort, tmp_path, "fulll")
+    with pytest.raises(InputError, match=r"fold0\.json: no such model"):
+        training.embed_he(study, cohort, "P53", tmp_path)
+    bag = Bags(study.paths.bags)["C01_HE"]
+    attrs = {"tile_px": 256, "tile_px_level0": 256}
+    write_bag(study.paths.bags / "C01_HE.h5", Bag(bag[0][:, :4], bag[1], attrs))
+    with pytest.raises(InputError, match="encode all slides with one tile encoder"):
+        run_fit(study, cohort, tmp_path)
+    (study.paths.bags / "C01_HE.h5").unlink()
+    with pytest.raises(InputError, match=r"C01_HE\.h5 does not exist"):
+        run_fit(study, cohort, tmp_path)
+
+
+def test_damaged_checkpoints_are_told(study, cohort, tmp_path):
+    run_fit(study, cohort, tmp_path, "untrained")
+    whole = (tmp_path / "fold2.safetensors").read_bytes()
+    (tmp_path / "fold2.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"fold2\.safetensors: not a readable checkpoint"):
+        training.embed_he(study, cohort, "P53", tmp_path)
+    record = json.loads((tmp_path / "fold1.json").read_text())
+    (tmp_path / "fold1.json").write_text(json.dumps(record | {"stamp": "old"}))
+    with pytest.raises(InputError, match="of two runs"):
+        checkpoints.load_fold(tmp_path, 1)
+
+
+def one_epoch(fabric, study, cases):
+    """Weights after an epoch without dropout; plain SGD, which keeps small differences small."""
+    still = study.model.model_copy(update={"dropout": 0.0, "drop_path": 0.0, "head_dropout": 0.0})
+    fold.seed_torch(0)
+    model = SlideModel(WIDTH, "longnet", still, True)
+    settings = study.training.model_copy(update={"lr": 0.1, "warmup_epochs": 0, "temperature": 0.5})
+    run = Run(fabric, Bags(study.paths.bags), settings, study.methods["full"].losses, (0,))
+    learned = [p for p in model.parameters() if p.requires_grad]
+    wrapped, optimiser = fabric.setup(model, torch.optim.SGD(learned, 0.1))
+    terms = train_epoch(run, wrapped, optimiser, cases, 0)
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}, terms
+
+
+def in_each_process(fabric, study, cohort, folder):
+    torch.set_num_threads(1)
+    state, terms = one_epoch(fabric, study, cohort.cases("P53").head(12))
+    frames = run_fit(study, cohort, folder, fabric=fabric)
+    assert (frames is None) == (fabric.global_rank > 0)
+    if fabric.global_rank == 0:
+        safetensors.torch.save_file(state, folder / "epoch.safetensors", {"terms": json.dumps(terms)})
+
+
+def test_two_processes_make_the_step_of_one(study, cohort, tmp_path):
+    """Negatives, gradients and unused parameters, by two real processes (gloo)."""
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
+    fabric.launch(partial(in_each_process, study=study, cohort=cohort, folder=tmp_path))
+    alone = Fabric(accelerator="cpu", devices=1)
+    alone.launch()
+    expected, terms = one_epoch(alone, study, cohort.cases("P53").head(12))
+    with safetensors.safe_open(tmp_path / "epoch.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["terms"]) == pytest.approx(terms, rel=1e-4)
+        for name, value in expected.items():
+            torch.testing.assert_close(file.get_tensor(name), value, atol=1e-5, rtol=1e-4)
+    assert (tmp_path / "embeddings_he.parquet").is_file()
+
+
+def test_half_precision(study, cohort, tmp_path):
+    half = study.training.model_copy(update={"precision": "bf16-mixed", "epochs": 2})
+    he, _ = run_fit(study.model_copy(update={"training": half}), cohort, tmp_path / "half")
+    full = study.training.model_copy(update={"epochs": 2})
+    expected, _ = run_fit(study.model_copy(update={"training": full}), cohort, tmp_path / "full")
+    assert weights(tmp_path / "half")[0]["encoder.norm.weight"].dtype == torch.float32
+    vectors, expected = (frame.filter(regex="^v").to_numpy() for frame in (he, expected))
+    assert 0 < np.abs(vectors - expected).max() < 0.3  # not the same, not far off
