@@ -109,7 +109,7 @@ def _tumour(rng: np.random.Generator, section: Section, traits: dict[str, float]
     room = (epithelium > 2) & (section.at("tissue") > 5) & (section.at("lumen") < -3) & (necrosis < -4)
     x, y = _scatter(rng, section, room, 0.9)
     depth = section.at("epithelium", x, y)
-    gland = section.at("lumen", x, y) > -45
+    gland = section.at("lumen", x, y) > -31
     cells = _new(rng, x, y, TUMOUR)
     n = len(cells)
     mean = 8.3 * np.exp(0.085 * traits["nuclear_size"])

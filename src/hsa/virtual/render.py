@@ -145,7 +145,7 @@ def _paint(planes, layers, fibres, sheet, cells, head, link, bin_size, step, amp
             g = row[q, 6] + (row[q + 1, 6] - row[q, 6]) * part
             fibre = 0.5 * (fibre_row[x // 2, 0] + fibre_row[(x + 1) // 2, 0])
             # Stroma: bundles, clefts where it is loose, a bluish ground substance between.
-            cleft = _edge(-1.25 - fibre + 0.45 * max(-1.0, min(g, 1.5)), 0.7)
+            cleft = _edge(-1.25 - fibre + 0.45 * max(-1.0, min(g, 1.5)), 0.9)
             softness = _edge(g - 0.6, 1.6)
             eos = (0.46 + 0.10 * fibre + 0.03 * coarse) * (1 - 0.38 * softness) * (1 - 0.85 * cleft)
             hem = 0.035 + 0.05 * softness
