@@ -119,6 +119,7 @@ def test_imprint_keeps_the_marginals_and_grows_with_strength():
     rng = np.random.default_rng(0)
     scores = {name: rng.standard_normal(20_000) for name in MARKERS}
     noise = {name: rng.standard_normal(20_000) for name in LATENTS}
+    assert set(LATENTS) == {name for programme in MARKERS.values() for name in programme.imprint}
     for strength in (0.0, 0.5, 1.0, 3.0):
         latents = mix(strength, scores, noise, MARKERS)
         for marker, programme in MARKERS.items():
@@ -215,11 +216,11 @@ def test_titration_meets_its_target():
 
 
 def test_mean_colour_does_not_tell_the_label():
-    recipe, n = Recipe(256, 3.0, 9), 150
+    recipe, n = Recipe(256, 3.0, 9), 120
     colour = np.empty((n, 3))
     for index in range(n):
         colour[index] = photograph(recipe, index, "HE", section_truth(recipe, index, "HE")).mean((0, 1))
     for marker, programme in MARKERS.items():
         y = np.array([programme.call(recipe.case(i).fractions[marker]) for i in range(n)])
-        # Null SD of an AUC at 75 against 75 is 0.047; at strength 3 a leak would be plain.
-        assert cross_validated_auc(colour, y) < 0.5 + 3 * 0.047
+        # Null SD of an AUC at 60 against 60 is 0.053; at strength 3 a leak would be plain.
+        assert cross_validated_auc(colour, y) < 0.5 + 3 * 0.053

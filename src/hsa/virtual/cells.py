@@ -113,10 +113,10 @@ def _tumour(rng: np.random.Generator, section: Section, traits: dict[str, float]
     cells = _new(rng, x, y, TUMOUR)
     n = len(cells)
     mean = 8.3 * np.exp(0.085 * traits["nuclear_size"])
-    spread = 0.09 + 0.15 * sigmoid(1.3 * traits["pleomorphism"] - 0.4)
+    spread = 0.07 + 0.22 * sigmoid(1.3 * traits["pleomorphism"] - 0.5)
     radius = mean * np.exp(spread * rng.standard_normal(n) - 0.3 * spread**2)
     # A pleomorphic case holds a few giants.
-    giant = rng.random(n) < 0.05 * sigmoid(2.0 * traits["pleomorphism"] - 2.0)
+    giant = rng.random(n) < 0.06 * sigmoid(2.0 * traits["pleomorphism"] - 1.6)
     radius = np.minimum(radius * np.where(giant, 1.5, 1.0), 19)
     polarity = sigmoid(1.2 + 1.0 * traits["differentiation"])
     stretch = np.where(gland, 1.12 + 0.55 * polarity * rng.random(n), 1.05 + 0.35 * rng.random(n))
@@ -129,6 +129,8 @@ def _tumour(rng: np.random.Generator, section: Section, traits: dict[str, float]
     # Basal in a gland: one row or two at the bottom, the apex left as cytoplasm.
     layer = cells["a"] + 4 + (2 + 9 * (1 - polarity)) * np.abs(rng.standard_normal(n))
     kept = np.where(gland, np.abs(depth - layer) < 4.0 + 8 * (1 - polarity), depth > 0.8 * cells["b"])
+    # A nucleus may bulge into the lumen a little, no more.
+    kept &= section.at("lumen", x, y) < -0.75 * cells["b"] - 2
     dense = traits["hyperchromasia"]
     cells["dark"] = (0.60 + 0.085 * dense) * np.exp(0.13 * rng.standard_normal(n))
     cells["pale"] = np.clip(0.42 - 0.13 * dense + 0.12 * rng.standard_normal(n), 0.0, 0.75)
@@ -137,7 +139,7 @@ def _tumour(rng: np.random.Generator, section: Section, traits: dict[str, float]
     prominent = rng.random(n) < sigmoid(0.1 + 1.5 * traits["nucleoli"])
     size = 1.5 + 0.8 * rng.random(n) + 0.5 * max(0.0, traits["nucleoli"])
     cells["nucleolus"] = np.where(prominent, size * radius / 9.0, 0.0)
-    cells["wave"] = np.abs(rng.normal(0, 0.035 + 0.075 * sigmoid(1.4 * traits["pleomorphism"]), n))
+    cells["wave"] = np.abs(rng.normal(0, 0.03 + 0.095 * sigmoid(1.4 * traits["pleomorphism"]), n))
     cells["reach"] = np.exp(np.where(gland, -0.02, 0.04) - 0.085 * traits["crowding"] + 0.1 * rng.standard_normal(n))
     return cells[kept]
 

@@ -123,7 +123,18 @@ MARKERS: dict[str, Programme] = {
     ),
 }
 
-LATENTS = tuple(sorted({name for programme in MARKERS.values() for name in programme.imprint}))
+# What each imprinted latent, N(0, 1), changes on every section of a case; `cells` and `specimen` hold the rates.
+LATENTS: dict[str, str] = {
+    "crowding": "tumour nuclei stand closer: their hard-core distance falls by 8 % per unit",
+    "exocytosis": "lymphocytes within the epithelium: their density grows by e^0.85 per unit",
+    "hyperchromasia": "darker tumour nuclei: 14 % more hematoxylin and less pale chromatin per unit",
+    "infiltration": "lymphocytes in the stroma: e^0.75 more per unit, and more aggregates",
+    "interface": "a ragged tumour front: e^0.55 more fine warp of the nests per unit, and more buds",
+    "mitoses": "mitotic share of the tumour nuclei: 1.4 % at 0, e times more per unit, 9 % at most",
+    "nuclear_size": "tumour nuclear radius: 4.1 um at 0, 9 % larger per unit",
+    "nucleoli": "share of tumour nuclei with a prominent nucleolus (half at 0), and its size",
+    "pleomorphism": "spread of nuclear radius (7 to 29 %), irregular contours, giant nuclei",
+}
 
 
 def programme(marker: str) -> Programme:

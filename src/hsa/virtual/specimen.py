@@ -17,8 +17,16 @@ from hsa.virtual.markers import LATENTS, MARKERS, mix, sigmoid
 
 STEP = 4
 FIELDS = ("tissue", "epithelium", "lumen", "necrosis", "vessel", "fat", "cos", "sin", "lymphoid", "loose")
-# Variation that no marker touches; drawn N(0, 1) per case.
-NUISANCE = ("differentiation", "tumour_share", "gland_size", "desmoplasia", "fibroblasts", "grain", "decay")
+# Variation that no marker touches, drawn N(0, 1) per case, and what it changes.
+NUISANCE: dict[str, str] = {
+    "differentiation": "share of nests that open a lumen; basal, upright nuclei",
+    "tumour_share": "share of the block that is tumour",
+    "gland_size": "distance between glands",
+    "desmoplasia": "stroma between glands, denser and wider",
+    "fibroblasts": "stromal nuclei",
+    "grain": "coarseness of tumour chromatin",
+    "decay": "necrosis",
+}
 PATIENT_SHARE = 0.6  # correlation of the latents of two cases of one patient
 
 
