@@ -18,9 +18,7 @@ def two_methods(cases=40, patients=None, seed=0, digits=1, gain=0.5):
     for gap in (1.0, 1.0 + gain):
         logit = gap * (label - 0.5) + 0.7 * shared + 0.7 * rng.standard_normal(cases)
         score = (1 / (1 + np.exp(-logit))).round(digits)
-        frame = pd.DataFrame(
-            {"case_id": [f"c{i}" for i in range(cases)], "patient_id": [f"p{i}" for i in patient]}
-        )
+        frame = pd.DataFrame({"case_id": [f"c{i}" for i in range(cases)], "patient_id": [f"p{i}" for i in patient]})
         frames.append(frame.assign(fold=0, label=label, score=score, pred=(score > 0.5).astype(int)))
     return frames
 

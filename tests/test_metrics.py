@@ -13,9 +13,7 @@ def predictions(cases=60, patients=None, seed=0, digits=1, gap=1.0):
     label = rng.permutation(np.arange(cases) % 2)
     score = (1 / (1 + np.exp(-(gap * (label - 0.5) + rng.standard_normal(cases))))).round(digits)
     patient = np.arange(cases) if patients is None else rng.integers(0, patients, cases)
-    frame = pd.DataFrame(
-        {"case_id": [f"c{i}" for i in range(cases)], "patient_id": [f"p{i}" for i in patient]}
-    )
+    frame = pd.DataFrame({"case_id": [f"c{i}" for i in range(cases)], "patient_id": [f"p{i}" for i in patient]})
     return frame.assign(fold=0, label=label, score=score, pred=(score > 0.5).astype(int))
 
 
@@ -25,9 +23,7 @@ def by_scikit_learn(frame):
     return {
         "weighted_f1": sk.f1_score(label, pred, average="weighted", zero_division=0),
         "roc_auc": np.nan if one_class else sk.roc_auc_score(label, score),
-        "macro_precision": np.nan
-        if one_class
-        else sk.precision_score(label, pred, average="macro", zero_division=0),
+        "macro_precision": np.nan if one_class else sk.precision_score(label, pred, average="macro", zero_division=0),
         "macro_recall": np.nan if one_class else sk.recall_score(label, pred, average="macro"),
         "balanced_accuracy": np.nan if one_class else sk.balanced_accuracy_score(label, pred),
         "average_precision": np.nan if one_class else sk.average_precision_score(label, score),
@@ -48,18 +44,17 @@ def test_a_class_never_predicted_has_precision_zero():
 
 
 def test_bootstrap_is_a_naive_loop_over_the_same_drawn_patients():
-    frame = predictions(cases=9, patients=5, seed=1)
+    frame = predictions(cases=9, patients=5, seed=6, gap=0.5)
     draws, seed = 200, 5
     weights = np.concatenate(list(patient_draws(frame["patient_id"], draws, seed)))
-    samples = pd.DataFrame(
-        [by_scikit_learn(frame.loc[np.repeat(frame.index, w.astype(int))]) for w in weights]
-    )
+    samples = pd.DataFrame([by_scikit_learn(frame.loc[np.repeat(frame.index, w.astype(int))]) for w in weights])
     result = bootstrap(frame, draws, seed)
     for name in METRICS:
         kept = samples[name].dropna()
         assert result[name]["low"] == pytest.approx(np.percentile(kept, 2.5), abs=1e-12)
         assert result[name]["high"] == pytest.approx(np.percentile(kept, 97.5), abs=1e-12)
         assert result[name]["skipped"] == draws - len(kept)
+    assert result["roc_auc"]["low"] < result["roc_auc"]["value"] < result["roc_auc"]["high"]
     assert result["roc_auc"]["skipped"] > 0  # so few patients: some draws hold one class
     assert result["weighted_f1"]["n"] == 9
 

@@ -170,7 +170,5 @@ def _matched(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, p
     other = checked(second).sort_values("case_id", ignore_index=True)
     shared = ["case_id", "patient_id", "label"]
     if len(one) != len(other) or not (one[shared].to_numpy() == other[shared].to_numpy()).all():
-        raise InputError(
-            "predictions: the two methods hold different cases, patients or labels; compare on the same."
-        )
+        raise InputError("predictions: the two methods hold different cases, patients or labels; compare on the same.")
     return one, other

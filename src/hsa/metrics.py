@@ -45,7 +45,9 @@ def bootstrap(
     """Compute the metrics with percentile bootstrap intervals, patients drawn with replacement.
 
     A draw that holds one class only has no AUC, recall or precision of the other class; it is left out of
-    the intervals of those metrics and counted as skipped.
+    the intervals of those metrics and counted as skipped. In simulations (benchmarks/bootstrap.py) the 95 %
+    intervals hold the truth in 93-95 % of cohorts of 60 to 500 cases; those of average precision only in 90 %
+    at 60 cases, 94 % at 500.
 
     Args:
         predictions: one row a case.
@@ -217,14 +219,10 @@ def checked(predictions: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise InputError(f"predictions: column {sorted(missing)} is missing; give the frame of hsa.probe.")
     if not np.isfinite(predictions[["label", "score", "pred"]].to_numpy(float)).all():
-        raise InputError(
-            "predictions: label, score or pred holds NaN or infinity; drop or predict these cases."
-        )
+        raise InputError("predictions: label, score or pred holds NaN or infinity; drop or predict these cases.")
     if predictions["case_id"].duplicated().any():
         twice = predictions["case_id"][predictions["case_id"].duplicated()].iloc[0]
-        raise InputError(
-            f"predictions: case {twice!r} is there twice; pool every case once, from its test fold."
-        )
+        raise InputError(f"predictions: case {twice!r} is there twice; pool every case once, from its test fold.")
     if set(predictions["label"]) != {0, 1} or not set(predictions["pred"]) <= {0, 1}:
         raise InputError("predictions: labels must be 0 and 1, both present, and pred 0 or 1.")
     return predictions

@@ -97,9 +97,7 @@ def feature_columns(embeddings: pd.DataFrame) -> list[str]:
 
 
 @threadpool_limits.wrap(limits=1)  # matrices this small lose more to waking threads than they gain
-def search_strength(
-    x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int
-) -> tuple[float, dict[float, float]]:
+def search_strength(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, dict[float, float]]:
     """Choose C by random search, as scikit-learn's RandomizedSearchCV does but without its overhead.
 
     Same draws, same inner folds, same fits; scores agree to rounding. They are rounded to 1e-9 before the
@@ -154,9 +152,7 @@ def _check_splits(frame: pd.DataFrame) -> None:
     if missing:
         raise InputError(f"folds: column {sorted(missing)} is missing.")
     if frame[_KEYS].isna().any(axis=None) or not set(frame["label"]) <= {0, 1}:
-        raise InputError(
-            "folds: case, patient, fold, split must be given and labels be 0 or 1; drop unlabelled cases."
-        )
+        raise InputError("folds: case, patient, fold, split must be given and labels be 0 or 1; drop unlabelled cases.")
     if not set(frame["split"]) <= {"train", "val", "test"}:
         raise InputError(f"folds: split must be train, val or test, found {sorted(set(frame['split']))}.")
     _refuse(
