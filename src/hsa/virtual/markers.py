@@ -33,7 +33,7 @@ class Programme:
         immune: share of lymphocytes that stain.
         stroma: share of stromal cells that stain (the internal control of an aberrant marker).
         patchiness: share of the variance of single-cell positivity that neighbours have in common.
-        reader_sd: reader error of the fraction, in logits. 0.25 reads 20 % as 16-24 % (1 SD), the order of
+        reader_sd: reader error of the fraction, in logits. 0.2 reads 20 % as 17-23 % (1 SD), the order of
             the between-reader spread of Ki-67 counts.
         reader_flip: chance that the whole pattern is misread, whatever the fraction.
     """
@@ -82,14 +82,14 @@ MARKERS: dict[str, Programme] = {
     "Ki-67": Programme(
         pattern="nuclear",
         centre=-1.28,
-        spread=0.9,
+        spread=1.05,
         positive=0.20,
-        imprint={"mitoses": 1.0, "hyperchromasia": 0.8, "crowding": 0.8},
+        imprint={"mitoses": 1.0, "hyperchromasia": 1.0, "crowding": 1.0},
         intensity=(0.55, 1.5),
         immune=0.05,
         stroma=0.02,
         patchiness=0.25,
-        reader_sd=0.25,
+        reader_sd=0.2,
     ),
     # TP53 mutation: genomic instability seen as pleomorphism, large nuclei, prominent nucleoli. Stroma and
     # lymphocytes stain weakly, so that a null tumour can be told from a failed stain.
@@ -115,7 +115,7 @@ MARKERS: dict[str, Programme] = {
         centre=-1.95,
         spread=1.5,
         positive=0.10,
-        imprint={"infiltration": 1.0, "exocytosis": 0.8, "interface": 0.7},
+        imprint={"infiltration": 1.0, "exocytosis": 0.8, "interface": 0.8},
         intensity=(0.35, 1.1),
         immune=0.15,
         patchiness=0.6,
