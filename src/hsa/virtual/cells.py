@@ -11,18 +11,18 @@ from scipy import ndimage
 from scipy.special import ndtri
 
 from hsa.virtual.markers import MARKERS, sigmoid
-from hsa.virtual.specimen import STEP, Case, Section, noise_field
-
-TUMOUR, LYMPHOCYTE, SPINDLE, APOPTOTIC, METAPHASE, ANAPHASE, PROMETAPHASE, GHOST, RED, DUST = range(10)
-MITOSES = (METAPHASE, ANAPHASE, PROMETAPHASE)
-
-# Positions and semi-axes in px, axis as cosine and sine of the long axis, optical densities, shape terms.
-CELL = np.dtype(
-    [(name, np.float32) for name in ("x", "y", "a", "b", "cos", "sin", "dark", "grain", "pale", "rim")]
-    + [(name, np.float32) for name in ("nucleolus", "bend", "wave", "phase", "halo", "dab", "ring", "reach")]
-    + [("kind", np.int32), ("tx", np.int32), ("ty", np.int32)],
-    align=True,
+from hsa.virtual.nuclei import (
+    APOPTOTIC,
+    CELL,
+    DUST,
+    GHOST,
+    LYMPHOCYTE,
+    MITOSES,
+    RED,
+    SPINDLE,
+    TUMOUR,
 )
+from hsa.virtual.specimen import STEP, Case, Section, noise_field
 
 
 def draw_cells(rng: np.random.Generator, section: Section, case: Case) -> np.ndarray:

@@ -7,15 +7,16 @@ noise sheet, and nucleoli. Overlapping nuclei add a part of their density, as in
 import numpy as np
 from numba import njit
 
-from hsa.virtual.cells import (
-    ANAPHASE,
-    APOPTOTIC,
-    DUST,
-    GHOST,
-    METAPHASE,
-    PROMETAPHASE,
-    RED,
-    TUMOUR,
+# Here and not in `cells`: numba's cache looks at the file of a function only, not at what it imports.
+TUMOUR, LYMPHOCYTE, SPINDLE, APOPTOTIC, METAPHASE, ANAPHASE, PROMETAPHASE, GHOST, RED, DUST = range(10)
+MITOSES = (METAPHASE, ANAPHASE, PROMETAPHASE)
+
+# Positions and semi-axes in px, axis as cosine and sine of the long axis, optical densities, shape terms.
+CELL = np.dtype(
+    [(name, np.float32) for name in ("x", "y", "a", "b", "cos", "sin", "dark", "grain", "pale", "rim")]
+    + [(name, np.float32) for name in ("nucleolus", "bend", "wave", "phase", "halo", "dab", "ring", "reach")]
+    + [("kind", np.int32), ("tx", np.int32), ("ty", np.int32)],
+    align=True,
 )
 
 
@@ -24,7 +25,7 @@ def stamp(cells, planes, sheet, ihc):
     """Draw `cells` into `planes`, in place.
 
     Args:
-        cells: structured array of dtype `hsa.virtual.cells.CELL`.
+        cells: structured array of dtype `CELL`.
         planes: (3, h, w) float32 optical densities: hematoxylin, eosin, and DAB or haemoglobin.
         sheet: (3, 512, 512) float32 periodic noise, fine, coarse and broad, mean 0 and SD 1.
         ihc: True draws DAB, False haemoglobin of red cells.

@@ -22,7 +22,7 @@ def render(rng: np.random.Generator, section: Section, cells: np.ndarray, ihc: b
     Args:
         rng: places the noise sheets.
         section: the layout of the section.
-        cells: its cells, dtype `hsa.virtual.cells.CELL`; their `dab` and `ring` are used where `ihc`.
+        cells: its cells, dtype `hsa.virtual.nuclei.CELL`; their `dab` and `ring` are used where `ihc`.
         ihc: whether the third plane is DAB.
 
     Returns:
