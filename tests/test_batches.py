@@ -109,6 +109,6 @@ def test_packed_keeps_order_and_bounds(tmp_path):
     lengths = {"a": 3, "b": 9, "c": 2, "d": 2, "e": 2, "f": 40}
     for name, n in lengths.items():
         put(tmp_path, name, np.arange(2 * n).reshape(n, 2) * 512)
-    runs = list(Bags(tmp_path).packed("abcdef", 3, 18))
+    runs = list(Bags(tmp_path).packed("abcdef", 18))
     assert [[len(features) for features, _ in run] for run in runs] == [[3, 9], [2, 2, 2], [40]]
     assert torch.equal(collate(runs[0]).mask.sum(1), torch.tensor([3, 9]))

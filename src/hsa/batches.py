@@ -83,19 +83,18 @@ class Bags:
             self._bytes += tiles[0].nbytes
         return tiles
 
-    def packed(self, slide_ids: Iterable[str], slides: int, tokens: int) -> Iterator[list[Tiles]]:
+    def packed(self, slide_ids: Iterable[str], tokens: int) -> Iterator[list[Tiles]]:
         """Give slides in the order asked for, in lists that fit in memory once padded.
 
         Args:
             slide_ids: which.
-            slides: at most so many a list.
             tokens: at most so many tiles a list, padding included; a larger slide comes alone.
         """
         run: list[Tiles] = []
         for slide_id in slide_ids:
             tiles = self[slide_id]
             longest = max(len(features) for features, _ in [*run, tiles])
-            if run and (len(run) == slides or longest * (len(run) + 1) > tokens):
+            if longest * (len(run) + 1) > tokens and run:
                 yield run
                 run = []
             run.append(tiles)

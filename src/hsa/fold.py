@@ -160,7 +160,7 @@ def embed_slides(
     model.eval()
     done: list[Tensor] = []
     with torch.inference_mode(), fabric.autocast():
-        for slides in bags.packed(slide_ids, training.batch, training.batch * training.tiles_per_slide):
+        for slides in bags.packed(slide_ids, training.batch * training.tiles_per_slide):
             batch, masked, first = collate(slides), None, sum(map(len, done))
             if mask_seed is not None:
                 rngs = [np.random.default_rng([*mask_seed, first + i]) for i in range(len(slides))]

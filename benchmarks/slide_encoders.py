@@ -1,0 +1,112 @@
+"""Speed and memory of the slide encoders: a training step on small bags, one long bag, one whole fit.
+
+python benchmarks/slide_encoders.py [step] [long] [fit]
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+
+from hsa import attention
+from hsa.batches import collate
+from hsa.cohort import Cohort
+from hsa.features import Bag, write_bag
+from hsa.fold import Run, loss_terms
+from hsa.longnet import LongNet
+from hsa.model import SlideModel
+from hsa.pooling import GatedABMIL
+from hsa.published import GIGAPATH
+from hsa.study import load
+from hsa.training import fit
+
+STUDY = Path(__file__).parents[1] / "studies" / "virtual.yml"
+
+
+def bag(tiles, width, rng):
+    side = int(np.ceil(np.sqrt(tiles)))
+    coords = np.stack([np.arange(tiles) % side, np.arange(tiles) // side], 1) * 256
+    return rng.standard_normal((tiles, width)).astype(np.float16), coords
+
+
+def step(rounds=30):
+    study, rng = load(STUDY), np.random.default_rng(0)
+    for method in ("abmil", "classification_only", "full"):
+        chosen = study.methods[method]
+        model = SlideModel(512, chosen.encoder, study.model, "classification" in chosen.losses)
+        optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+        he, ihc = (collate([bag(int(n), 512, rng) for n in rng.integers(10, 17, 12)]) for _ in range(2))
+        masked = he.mask & (torch.rand(he.mask.shape) < 0.5)
+        labels = torch.arange(12) % 2
+        run = Run(Fabric(accelerator="cpu", devices=1), None, study.training, chosen.losses, (0,))
+        spent = []
+        for _ in range(rounds):
+            start = time.process_time()
+            three = "info_nce" in chosen.losses
+            output = model(he, masked if three else None, ihc if three else None)
+            terms = loss_terms(output, labels, run, everywhere=False)
+            optimiser.zero_grad()
+            terms["total"].backward()
+            optimiser.step()
+            spent.append(time.process_time() - start)
+        print(f"step, 12 pairs of 10-16 tiles x 512, {method}: {1e3 * np.median(spent):.1f} ms of CPU")
+
+
+def long():
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    encoders = {
+        "gated ABMIL": GatedABMIL(1536, 768, 384).eval(),
+        "LongNet, 2 layers": LongNet(**GIGAPATH | {"depth": 2}).eval(),
+        "LongNet, 2 layers, public kernel": LongNet(**GIGAPATH | {"depth": 2}).eval(),
+    }
+    for tiles in (1000, 10000):
+        batch = collate([bag(tiles, 1536, rng)])
+        for name, encoder in encoders.items():
+            private = attention.CPU_KERNEL
+            if "public" in name:
+                attention.CPU_KERNEL = None
+            before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+            with torch.inference_mode():
+                encoder(*batch)
+            spent, after = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            attention.CPU_KERNEL = private
+            print(f"{tiles} tiles x 1536, {name}: {spent:.2f} s of CPU, peak +{(after - before) / 1024:.0f} MB")
+
+
+def whole_fit():
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "virtual.yml"
+        file.write_text(STUDY.read_text())
+        study, rows = load(file), []
+        for i in range(120):
+            for stain in ("HE", "P53"):
+                slide = f"C{i}_{stain}"
+                features, coords = bag(int(rng.integers(10, 17)), 512, rng)
+                attrs = {"tile_px": 256, "tile_px_level0": 256}
+                write_bag(study.paths.bags / f"{slide}.h5", Bag(features, coords, attrs))
+                rows.append({"patient_id": f"P{i}", "case_id": f"C{i}", "slide_id": slide, "stain": stain})
+        labels = pd.DataFrame({"P53": {f"C{i}": i % 2 for i in range(120)}})
+        cohort = Cohort(pd.DataFrame(rows), labels)
+        for method in study.methods:
+            wall, start = time.perf_counter(), time.process_time()
+            fit(study, cohort, "P53", method, Path(folder) / method, progress=False)
+            wall, spent = time.perf_counter() - wall, time.process_time() - start
+            print(
+                f"fit, 120 cases, 5 folds x {study.training.epochs} epochs, {method}: {spent:.1f} s of CPU, "
+                f"{wall:.1f} s"
+            )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    parts = {"step": step, "long": long, "fit": whole_fit}
+    for part in sys.argv[1:] or parts:
+        parts[part]()
