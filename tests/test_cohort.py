@@ -61,9 +61,7 @@ def test_folds_are_stratified_and_seeded(manifest):
     frame, read = manifest
     cohort = read(frame)
     folds = cohort.folds("Ki-67", 5, seed=0)
-    positives = (
-        folds[folds["split"] == "test"].merge(cohort.cases("Ki-67"), on="case_id").groupby("fold")["label"]
-    )
+    positives = folds[folds["split"] == "test"].merge(cohort.cases("Ki-67"), on="case_id").groupby("fold")["label"]
     assert positives.sum().between(1, 3).all()
     pd.testing.assert_frame_equal(folds, cohort.folds("Ki-67", 5, seed=0))
     assert not folds.equals(cohort.folds("Ki-67", 5, seed=1))

@@ -64,9 +64,7 @@ def test_a_wrong_study_names_file_key_and_remedy(edited, old, new, told):
 
 
 def test_all_problems_are_told_at_once(edited):
-    with pytest.raises(
-        InputError, match=r"(?s)training\.epoch.*training\.lrr|training\.lrr.*training\.epoch"
-    ):
+    with pytest.raises(InputError, match=r"(?s)training\.epoch.*training\.lrr|training\.lrr.*training\.epoch"):
         edited("  epochs: 25\n", "  epoch: 25\n  lrr: 1\n")
 
 

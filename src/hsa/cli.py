@@ -111,7 +111,7 @@ def evaluate(
         steps.evaluate(chosen, marker, progress=not quiet)
         typer.echo(f"{marker}: evaluation is in {chosen.paths.marker(marker)}")
     if stain is None:
-        steps.summarise(chosen)
+        steps.summarise(chosen, progress=not quiet)
         typer.echo(f"summary is {chosen.paths.summary}")
 
 

@@ -157,9 +157,7 @@ def read_manifest(path: str | Path, markers: list[str], root: str | Path | None 
 
 def _read_csv(path: Path, markers: list[str]) -> pd.DataFrame:
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such manifest. Make the cohort first (`hsa cohort`), or mend `cohort.manifest`."
-        )
+        raise InputError(f"{path}: no such manifest. Make the cohort first (`hsa cohort`), or mend `cohort.manifest`.")
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -189,9 +187,7 @@ def _check_rows(frame: pd.DataFrame, markers: list[str], root: Path) -> list[str
         where = f"row {number}"
         for column in ("patient_id", "case_id", "slide_id"):
             if not _IDENTIFIER.fullmatch(row[column]):
-                problems.append(
-                    f"{where}: {column} {row[column]!r}: use 1 to 128 letters, digits, '.', '_' or '-'."
-                )
+                problems.append(f"{where}: {column} {row[column]!r}: use 1 to 128 letters, digits, '.', '_' or '-'.")
         if row["slide_id"] in first_row:
             problems.append(
                 f"{where}: slide_id {row['slide_id']!r} stands in row {first_row[row['slide_id']]} too. "
@@ -204,17 +200,11 @@ def _check_rows(frame: pd.DataFrame, markers: list[str], root: Path) -> list[str
             problems.append(f"{where}: unknown stain {row['stain']!r}{hint}. Known: {', '.join(stains)}.")
         slide = (root / row["path"]).resolve()
         if not slide.is_relative_to(root):
-            problems.append(
-                f"{where}: path {row['path']!r} lies outside {root}. Move it, or set `cohort.root`."
-            )
+            problems.append(f"{where}: path {row['path']!r} lies outside {root}. Move it, or set `cohort.root`.")
         elif not row["path"] or not slide.exists():
-            problems.append(
-                f"{where}: no file {row['path']!r} below {root}. Mend the path, or set `cohort.root`."
-            )
+            problems.append(f"{where}: no file {row['path']!r} below {root}. Mend the path, or set `cohort.root`.")
         if row.get("mpp") and not _in_range(row["mpp"], 0.05, 20):
-            problems.append(
-                f"{where}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty."
-            )
+            problems.append(f"{where}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty.")
         if "fold" in row and not row["fold"].isdigit():
             problems.append(f"{where}: fold {row['fold']!r}: give 0, 1, 2, ..., or leave the column out.")
         for marker in markers:
@@ -236,9 +226,7 @@ def _check_cases(frame: pd.DataFrame, markers: list[str]) -> list[str]:
     for case, rows in frame.groupby("case_id"):
         where = f"case {case!r} (rows {', '.join(str(i + 2) for i in rows.index)})"
         if rows["patient_id"].nunique() > 1:
-            problems.append(
-                f"{where}: belongs to {rows['patient_id'].nunique()} patients. Give it one patient_id."
-            )
+            problems.append(f"{where}: belongs to {rows['patient_id'].nunique()} patients. Give it one patient_id.")
         for stain in rows["stain"][rows["stain"].duplicated()].unique():
             problems.append(f"{where}: more than one {stain} slide. Keep one row a case and stain.")
         stains = set(rows["stain"])
@@ -253,13 +241,9 @@ def _check_cases(frame: pd.DataFrame, markers: list[str]) -> list[str]:
                     f"{where}: has label_{marker} but no {marker} slide. Add the slide, or empty the label."
                 )
             if not given and marker in stains:
-                problems.append(
-                    f"{where}: has a {marker} slide but no label_{marker}. Add it, or remove the slide."
-                )
+                problems.append(f"{where}: has a {marker} slide but no label_{marker}. Add it, or remove the slide.")
         if HE in stains and not stains.intersection(markers):
-            problems.append(
-                f"{where}: H&E without IHC: no slide of {', '.join(markers)}. Add one, or remove the case."
-            )
+            problems.append(f"{where}: H&E without IHC: no slide of {', '.join(markers)}. Add one, or remove the case.")
     if "fold" in frame:
         for patient, rows in frame.groupby("patient_id"):
             if rows["fold"].nunique() > 1:

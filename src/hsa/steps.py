@@ -18,7 +18,10 @@ from hsa.study import Study
 
 _VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
 _FEATURES = ("slide.py", "tiling.py", "encoders.py", "features.py")
-_TRAINING = ("cohort.py", "longnet.py", "attention.py", "pooling.py", "losses.py", "training.py")
+_TRAINING = (
+    *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py"),
+    *("checkpoints.py", "fold.py", "training.py"),
+)
 _EVALUATION = ("probe.py", "metrics.py", "comparison.py", "alignment.py", "evaluation.py")
 
 
@@ -103,7 +106,7 @@ def train(study: Study, marker: str, method: str, progress: bool = True) -> None
     files.write_json(folder / "made.json", {"stamp": current})
 
 
-def embeddings(study: Study, marker: str, method: str, stain: str) -> pd.DataFrame:
+def embeddings(study: Study, marker: str, method: str, stain: str, progress: bool = True) -> pd.DataFrame:
     """Read the embeddings of one method, training it first if need be.
 
     Args:
@@ -111,12 +114,53 @@ def embeddings(study: Study, marker: str, method: str, stain: str) -> pd.DataFra
         marker: the marker.
         method: the method.
         stain: "HE" or "IHC".
+        progress: show bars.
 
     Returns:
         Columns slide_id, case_id, patient_id, stain, fold, split, label, v0, v1, ...
     """
-    train(study, marker, method)
+    train(study, marker, method, progress)
     return pd.read_parquet(study.paths.method(marker, method) / f"embeddings_{stain.lower()}.parquet")
+
+
+def describe(study: Study, marker: str, method: str) -> dict[str, Any]:
+    """Describe a trained method in one row: title, slide encoder, losses, trained parameters, embedding width."""
+    from hsa.checkpoints import load_fold
+
+    train(study, marker, method)
+    model, record = load_fold(study.paths.method(marker, method), 0)
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad) if record["history"] else 0
+    vectors = embeddings(study, marker, method, "HE").filter(regex=r"^v\d+$")
+    losses = ", ".join(study.methods[method].losses).replace("_", " ") or "none"
+    return {
+        "method": study.methods[method].title,
+        "slide encoder": study.methods[method].encoder,
+        "losses": losses,
+        "trained parameters": f"{learned:,}",
+        "embedding width": vectors.shape[1],
+    }
+
+
+def history(study: Study, marker: str, method: str) -> pd.DataFrame:
+    """Gather the losses of every fold of a trained method.
+
+    Returns:
+        Columns fold, epoch, split (train or val), one for each loss, and total.
+    """
+    train(study, marker, method)
+    rows = []
+    for path in sorted(study.paths.method(marker, method).glob("fold*.json")):
+        record = files.read_json(path)
+        for epoch in record["history"]:
+            for split in ("train", "val"):
+                rows.append({"fold": record["fold"], "epoch": epoch["epoch"], "split": split, **epoch[split]})
+    return pd.DataFrame(rows)
+
+
+def best_epochs(study: Study, marker: str, method: str) -> pd.Series:
+    """Give the epoch that each fold of a trained method kept: that of the lowest total validation loss."""
+    validation = history(study, marker, method).query("split == 'val'")
+    return validation.loc[validation.groupby("fold")["total"].idxmin()].set_index("fold")["epoch"]
 
 
 def evaluate(study: Study, marker: str, progress: bool = True) -> dict[str, Any]:
@@ -131,14 +175,15 @@ def evaluate(study: Study, marker: str, progress: bool = True) -> dict[str, Any]
     folder = study.paths.marker(marker)
     current = stamp(study, "evaluate", marker)
     if not _is_fresh(folder / "evaluation.json", current):
-        for method in study.methods:
-            train(study, marker, method, progress=progress)
-        pairs = {m: [embeddings(study, marker, m, s) for s in ("HE", "IHC")] for m in study.methods}
+        pairs = {
+            method: tuple(embeddings(study, marker, method, stain, progress) for stain in ("HE", "IHC"))
+            for method in study.methods
+        }
         run(study, marker, pairs, folder, current)
     return files.read_json(folder / "evaluation.json")
 
 
-def summarise(study: Study) -> dict[str, Any]:
+def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     """Gather every headline number of the study in summary.json.
 
     Returns:
@@ -147,7 +192,7 @@ def summarise(study: Study) -> dict[str, Any]:
     """
     from hsa.report import provenance
 
-    evaluations = {marker: evaluate(study, marker) for marker in study.markers}
+    evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
     parts = ("prediction", "difference", "alignment", "cases")
     summary: dict[str, Any] = {p: {m: e[p] for m, e in evaluations.items()} for p in parts}
     summary["published"] = {
