@@ -135,12 +135,12 @@ def test_slides_that_lack_their_partner(manifest):
     no_ihc = frame[(frame["case_id"] != "c05") | (frame["stain"] == "HE")]
     with pytest.raises(InputError, match=r"case 'c05'(?s:.*)H&E without IHC"):
         read(no_ihc)
-    with pytest.raises(InputError, match="case 'c05'.*has label_P53 but no P53 slide"):
+    with pytest.raises(InputError, match=r"case 'c05'.*has label_P53 but no P53 slide"):
         read(frame[frame["slide_id"] != "c05-P53"])
-    with pytest.raises(InputError, match="case 'c05'.*no HE slide"):
+    with pytest.raises(InputError, match=r"case 'c05'.*no HE slide"):
         read(frame[frame["slide_id"] != "c05-HE"])
     frame.loc[frame["case_id"] == "c05", "label_P53"] = ""
-    with pytest.raises(InputError, match="case 'c05'.*has a P53 slide but no label_P53"):
+    with pytest.raises(InputError, match=r"case 'c05'.*has a P53 slide but no label_P53"):
         read(frame)
 
 

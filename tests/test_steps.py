@@ -1,0 +1,85 @@
+import ast
+
+import pytest
+
+from hsa import files, steps
+from hsa.errors import InputError
+from hsa.files import PACKAGE, REPOSITORY
+from hsa.study import load
+
+# Modules that decide no number: settings reach a stamp as values, the others only carry things about.
+NEUTRAL = {"__init__.py", "errors.py", "files.py", "settings.py", "study.py"}
+
+
+def imported(module):
+    """The modules of this package that a module imports, directly or not."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in NEUTRAL:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hsa"):
+                base = node.module.replace(".", "/").removeprefix("hsa").removeprefix("/")
+                candidates = [f"{base}.py", *(f"{base}/{alias.name}.py".lstrip("/") for alias in node.names)]
+                waiting += [name for name in candidates if (PACKAGE / name).is_file()]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("entry", "stamped"),
+    [
+        ("virtual/scan.py", steps._VIRTUAL),
+        ("features.py", steps._FEATURES),
+        ("training.py", (*steps._FEATURES, *steps._TRAINING)),
+        ("evaluation.py", steps._EVALUATION),
+    ],
+)
+def test_a_stamp_covers_every_module_that_a_step_imports(entry, stamped):
+    assert imported(entry) <= set(stamped)
+    assert all((PACKAGE / name).is_file() for name in stamped)
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "studies").mkdir()
+    path = tmp_path / "studies" / "smoke.yml"
+    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
+    return lambda old="", new="": path.write_text(path.read_text().replace(old, new)) and load(path)
+
+
+def test_a_change_of_settings_makes_what_depends_on_it_stale_and_no_more(study):
+    chain = ["cohort", "features", "train", "evaluate"]
+
+    def stamps(chosen):
+        return [steps.stamp(chosen, step, "P53", "full") for step in chain]
+
+    before = stamps(study())
+    changes = {"cases: 30": 0, "min_tissue: 0.25": 1, "epochs: 3": 2, "bootstrap: 200": 3}
+    for setting, first in changes.items():
+        after = stamps(study(setting, f"{setting.rsplit(' ', 1)[0]} {0.3 if 'tissue' in setting else 400}"))
+        assert after[:first] == before[:first], setting
+        assert all(a != b for a, b in zip(after[first:], before[first:], strict=True)), setting
+        before = after
+
+
+def test_a_title_is_no_reason_to_train_again(study):
+    before = steps.stamp(study(), "evaluate", "P53")
+    assert steps.stamp(study("Smoke test", "Another title"), "evaluate", "P53") == before
+
+
+def test_the_summary_must_have_been_made(study):
+    with pytest.raises(InputError, match="hsa evaluate --study smoke"):
+        steps.read_summary(study())
+
+
+def test_what_is_done_and_up_to_date_is_not_done_again(study, monkeypatch):
+    chosen = study()
+    folder = chosen.paths.method("P53", "full")
+    files.write_json(folder / "made.json", {"stamp": steps.stamp(chosen, "train", "P53", "full")})
+    monkeypatch.setattr(steps, "make_features", lambda *a, **k: pytest.fail("made features"))
+    steps.train(chosen, "P53", "full")
+    files.write_json(folder / "made.json", {"stamp": "of another day"})
+    with pytest.raises(pytest.fail.Exception, match="made features"):
+        steps.train(chosen, "P53", "full")
