@@ -34,7 +34,7 @@ environment: .venv/.ready  ## make .venv with the tested versions
 
 book: environment  ## run the study (STUDY=virtual) and build the book: 20 minutes on 2 cores, seconds if nothing changed
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --config study=$(STUDY) \
-	  --rerun-incomplete --rerun-triggers mtime params input --nolock --quiet rules progress
+	  --rerun-incomplete --rerun-triggers mtime params input --nolock --quiet all
 	@$(BIN)/hsa show --study $(STUDY)
 
 test: environment lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML

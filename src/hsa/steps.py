@@ -43,16 +43,11 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
     if step == "features":
         return files.stamp([stamp(study, "cohort"), parts["tiles"], parts["encoder"]], *_FEATURES)
     if step == "train":
-        settings = [
-            parts["model"],
-            parts["training"],
-            parts["methods"][method],
-            parts["evaluation"],
-            study.seed,
-        ]
+        deal = [study.evaluation.folds, study.evaluation.fold_seed, study.seed]
+        settings = [parts["model"], parts["training"], parts["methods"][method], deal]
         return files.stamp([stamp(study, "features"), marker, settings], *_TRAINING)
     trained = [stamp(study, "train", marker, name) for name in study.methods]
-    return files.stamp([trained, study.baseline, study.full], *_EVALUATION)
+    return files.stamp([trained, study.baseline, study.full, parts["evaluation"]], *_EVALUATION)
 
 
 def make_cohort(study: Study, workers: int = 1, progress: bool = True) -> Cohort:

@@ -56,6 +56,7 @@ def fragments(study: Study) -> dict[str, str]:
         "alignment.md": _alignment(study, summary),
         "published.md": _published(study, summary),
         "verdict.md": _verdict(study, summary),
+        "imprints.md": _imprints(),
     }
 
 
@@ -162,6 +163,18 @@ def _verdict(study: Study, summary: dict) -> str:
             f"sections {apart} (alignment {interval(aligned, sign=True)})."
         )
     return f"{full} against {base.lower()}, {summary['provenance']['title'].lower()}:\n\n" + "\n".join(lines) + "\n"
+
+
+def _imprints() -> str:
+    """Say what each marker of the virtual tissue leaves in H&E, from the table that the simulation reads."""
+    from hsa.virtual.markers import LATENTS, MARKERS
+
+    rows = [
+        [marker, latent.replace("_", " "), f"{weight:.1f}", LATENTS[latent]]
+        for marker, programme in MARKERS.items()
+        for latent, weight in programme.imprint.items()
+    ]
+    return _table(["marker", "latent", "weight", "what one unit of it changes"], rows)
 
 
 def _p(value: float) -> str:

@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from hsa.evaluation import evaluate
+from hsa.files import REPOSITORY, read_json
+from hsa.study import load
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two methods, few draws."""
+    text = (REPOSITORY / "studies/smoke.yml").read_text()
+    head, tail = text.split("methods:\n")
+    methods = "methods:\n  classification_only: {title: Baseline}\n  full: {title: Full}\n"
+    (tmp_path / "two.yml").write_text(head + methods + tail[tail.index("baseline:") :])
+    return load(tmp_path / "two.yml")
+
+
+def frames(signal, pairing, n=60, seed=0):
+    """H&E and IHC embeddings of n cases in 3 folds; `signal` separates labels, `pairing` ties partners."""
+    rng = np.random.default_rng(seed)
+    label = rng.permutation(n) % 2
+    rows = {"HE": [], "P53": []}
+    for fold in range(3):
+        shared = rng.standard_normal((n, 8))
+        for stain in rows:
+            noise = rng.standard_normal((n, 8))
+            values = pairing * shared + noise
+            values[:, 0] += signal * label
+            split = np.select([np.arange(n) % 3 == fold, np.arange(n) % 3 == (fold + 1) % 3], ["test", "val"], "train")
+            case = [f"c{i:02}" for i in range(n)]
+            frame = pd.DataFrame(values, columns=[f"v{i}" for i in range(8)])
+            frame = frame.assign(case_id=case, patient_id=case, fold=fold, split=split, label=label, stain=stain)
+            rows[stain].append(frame.assign(slide_id=[f"{c}-{stain}" for c in case]))
+    return tuple(pd.concat(parts, ignore_index=True) for parts in rows.values())
+
+
+@pytest.fixture
+def found(study, tmp_path):
+    pairs = {"classification_only": frames(0, 0, seed=1), "full": frames(4, 3, seed=1)}
+    return evaluate(study, "P53", pairs, tmp_path / "out", "stamped"), tmp_path / "out"
+
+
+def test_a_method_that_knows_is_told_from_one_that_does_not(found):
+    prediction = found[0]["prediction"]
+    assert prediction["full"]["roc_auc"]["low"] > 0.8
+    assert (
+        prediction["classification_only"]["roc_auc"]["low"] < 0.5 < prediction["classification_only"]["roc_auc"]["high"]
+    )
+    assert prediction["majority"]["roc_auc"]["value"] == 0.5
+    assert found[0]["difference"]["metrics"]["roc_auc"]["low"] > 0
+    assert found[0]["difference"]["delong"]["p"] < 0.01
+
+
+def test_paired_embeddings_are_told_from_unpaired_ones(found):
+    aligned = found[0]["alignment"]
+    assert aligned["full"]["alignment"]["low"] > 0.5
+    assert aligned["classification_only"]["alignment"]["low"] < 0 < aligned["classification_only"]["alignment"]["high"]
+    assert aligned["full"]["recall_1"]["value"] > 0.5 > aligned["classification_only"]["recall_1"]["value"]
+    assert found[0]["difference"]["alignment"]["p"] < 0.01
+
+
+def test_what_is_written_is_what_is_returned(found, study):
+    values, folder = found
+    assert read_json(folder / "evaluation.json") == values and values["stamp"] == "stamped"
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert set(predictions["method"]) == {"majority", *study.methods}
+    assert len(predictions) == 3 * 60
+    assert {path.name for path in folder.iterdir()} == {
+        "evaluation.json",
+        *(f"{name}.csv" for name in ("predictions", "alignment", "recall", "geometry", "umap")),
+    }
+
+
+def test_predictions_do_not_depend_on_ihc(study, tmp_path, found):
+    he, ihc = frames(4, 3, seed=1)
+    scrambled = ihc.assign(**{f"v{i}": np.random.default_rng(9).standard_normal(len(ihc)) for i in range(8)})
+    pairs = {"classification_only": frames(0, 0, seed=1), "full": (he, scrambled)}
+    again = evaluate(study, "P53", pairs, tmp_path / "other", "stamped")
+    assert again["prediction"] == found[0]["prediction"]
+    assert again["alignment"]["full"] != found[0]["alignment"]["full"]

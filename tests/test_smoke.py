@@ -1,0 +1,155 @@
+"""The smoke study, from nothing to strict HTML, by the same graph as `make book`; then what came out of it."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from hsa import report, steps, tables
+from hsa.files import REPOSITORY
+from hsa.staging import CHAPTERS
+from hsa.study import load
+
+pytestmark = pytest.mark.smoke
+BIN = Path(sys.executable).parent
+
+
+def own_study(folder):
+    (folder / "studies").mkdir(parents=True)
+    path = folder / "studies" / "smoke.yml"
+    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
+    return path
+
+
+def snakemake(path, *more):
+    command = [BIN / "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2", "--nolock"]
+    command += ["--config", f"study={path}", f"build={path.parents[1] / 'build'}", *more]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The study and the folder of its HTML."""
+    path = own_study(tmp_path_factory.mktemp("smoke"))
+    run = snakemake(path)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
+    return load(path), path.parents[1] / "build" / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(built):
+    """Every page of the book: name -> HTML."""
+    _, html = built
+    return {str(p.relative_to(html)): p.read_text() for p in html.rglob("*.html") if "_static" not in p.parts}
+
+
+class Pictures(HTMLParser):
+    """Collects the attributes of img and script elements."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = {"img": [], "script": []}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in self.found:
+            self.found[tag].append(dict(attrs))
+
+
+def test_the_book_has_every_page(built, pages):
+    study, _ = built
+    for marker in study.markers:
+        for chapter in CHAPTERS:
+            assert f"notebooks/{marker.lower()}/{chapter}.html" in pages
+    for name in ("introduction", "method", "virtual_tissue", "results", "rerun", "api", "bibliography"):
+        assert f"book/{name}.html" in pages
+
+
+def test_no_page_shows_what_no_reader_should_see(built, pages):
+    study, _ = built
+    own = [str(study.home), str(REPOSITORY), str(Path.home())]
+    for name, text in pages.items():
+        if name.startswith("_modules"):
+            continue
+        for word in ("Traceback", "IProgress not found", "Warning:", "glue:", "{numref}", "{stain}", "nan [", *own):
+            assert word not in text, f"{name}: {word}"
+        assert not re.search(r"(?<![\w.:/-])/(tmp|home|root|Users)/\w", text), name
+
+
+def test_every_page_reads_offline_and_every_picture_is_described(pages):
+    for name, text in pages.items():
+        page = Pictures(text)
+        assert not [s["src"] for s in page.found["script"] if s.get("src", "").startswith(("http", "//"))], name
+        for picture in page.found["img"]:
+            assert picture.get("alt"), f"{name}: {picture.get('src')}"
+
+
+def test_figures_are_numbered_captioned_and_referred_to(built, pages):
+    study, _ = built
+    for marker in study.markers:
+        for chapter in CHAPTERS:
+            text = pages[f"notebooks/{marker.lower()}/{chapter}.html"]
+            names = re.findall(r'<figure [^>]*id="(fig-[\w-]+)"', text)
+            assert len(names) >= 2
+            assert text.count('class="caption-number"') == len(names)
+            for name in names:
+                assert f'href="#{name}"' in text, f"{chapter}: {name} is shown but never referred to"
+
+
+def test_the_results_page_shows_the_numbers_of_the_summary(built, pages):
+    study, _ = built
+    summary = json.loads(study.paths.summary.read_text())
+    for marker in study.markers:
+        for method in tables.titles(study):
+            for metric in ("weighted_f1", "roc_auc"):
+                number = summary["prediction"][marker][method][metric]
+                assert set(number) >= {"value", "low", "high", "n"}
+                assert tables.interval(number) in pages["book/results.html"]
+        assert summary["alignment"][marker][study.full]["recall_1"]["n"] == summary["cases"][marker]["n"]
+
+
+def test_glued_numbers_are_those_of_the_evaluation(built):
+    study, _ = built
+    for marker in study.markers:
+        values = report.glued(study.paths.notebook(marker, "03_baseline_comparison"))
+        found = steps.evaluate(study, marker)
+        assert float(values["roc_auc_full"]) == found["prediction"]["full"]["roc_auc"]["value"]
+
+
+def test_launch_buttons_open_the_committed_notebook(pages):
+    text = pages["notebooks/pd-l1/02_contrastive_training.html"]
+    links = re.findall(r'href="(https://(?:mybinder|colab)[^"]+)"', text)
+    assert len(links) == 2
+    for link in links:
+        assert "notebooks/02_contrastive_training.ipynb" in link.replace("%2F", "/") and "pd-l1" not in link
+
+
+def test_nothing_is_left_to_do(built):
+    study, _ = built
+    run = snakemake(study.file, "--dry-run")
+    assert "Nothing to be done" in run.stdout + run.stderr
+
+
+def test_a_notebook_runs_alone_and_a_second_run_gives_the_same_summary(built, tmp_path):
+    study, _ = built
+    path = own_study(tmp_path)
+    alone = tmp_path / "alone.ipynb"
+    report.run_notebook(REPOSITORY / "notebooks/04_embedding_analysis.ipynb", alone, {"study": str(path)})
+    assert report.glued(alone) == report.glued(study.paths.notebook("P53", "04_embedding_analysis"))
+    steps.summarise(load(path), progress=False)
+    assert load(path).paths.summary.read_bytes() == study.paths.summary.read_bytes()
+
+
+def test_committed_notebooks_hold_no_outputs_and_their_parameters_explain_themselves():
+    for chapter in CHAPTERS:
+        path = REPOSITORY / "notebooks" / f"{chapter}.ipynb"
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not cell.get("outputs") and cell.get("execution_count") is None
+        known = report.parameters(path)
+        assert list(known) == ["study", "stain", "seed"]
+        assert all(parameter["help"] for parameter in known.values())
