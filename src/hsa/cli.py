@@ -48,6 +48,11 @@ def _told(command: Callable) -> Callable:
     return run
 
 
+def _near(path: Path) -> Path:
+    """Shorten a path to one from here, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _markers(study: Study, stain: str | None) -> list[str]:
     return list(study.markers) if stain is None else [study.require_marker(stain)]
 
@@ -73,7 +78,7 @@ def features(study: StudyOption = "virtual", workers: WorkersOption = CORES, qui
 
     chosen = load(study)
     steps.make_features(chosen, workers=workers, progress=not quiet)
-    typer.echo(f"bags are in {chosen.paths.bags}")
+    typer.echo(f"bags are in {_near(chosen.paths.bags)}")
 
 
 @app.command()
@@ -92,7 +97,7 @@ def train(
     for marker in _markers(chosen, stain):
         for name in chosen.methods if method is None else [chosen.require_method(method)]:
             steps.train(chosen, marker, name, progress=not quiet)
-            typer.echo(f"{marker}, {name}: embeddings are in {chosen.paths.method(marker, name)}")
+            typer.echo(f"{marker}, {name}: embeddings are in {_near(chosen.paths.method(marker, name))}")
 
 
 @app.command()
@@ -109,10 +114,10 @@ def evaluate(
     chosen = load(study, seed)
     for marker in _markers(chosen, stain):
         steps.evaluate(chosen, marker, progress=not quiet)
-        typer.echo(f"{marker}: evaluation is in {chosen.paths.marker(marker)}")
+        typer.echo(f"{marker}: evaluation is in {_near(chosen.paths.marker(marker))}")
     if stain is None:
         steps.summarise(chosen, progress=not quiet)
-        typer.echo(f"summary is {chosen.paths.summary}")
+        typer.echo(f"summary is {_near(chosen.paths.summary)}")
 
 
 @app.command()
@@ -131,7 +136,7 @@ def notebook(
     source = Path(name) if name.endswith(".ipynb") else files.REPOSITORY / "notebooks" / f"{name}.ipynb"
     target = chosen.paths.notebook(stain, source.stem)
     run_notebook(source, target, {"study": study, "stain": stain, "seed": chosen.seed})
-    typer.echo(f"executed notebook is {target}")
+    typer.echo(f"executed notebook is {_near(target)}")
 
 
 @app.command()
@@ -147,7 +152,7 @@ def stage(
     chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"
     staging.stage(chosen, files.REPOSITORY, target, tables.fragments(chosen))
-    typer.echo(f"staged book is {target}")
+    typer.echo(f"staged book is {_near(target)}")
 
 
 @app.command()
