@@ -27,7 +27,7 @@ def frames(signal, pairing, n=60, seed=0):
         for stain in rows:
             noise = rng.standard_normal((n, 8))
             values = pairing * shared + noise
-            values[:, 0] += signal * label
+            values[:, 0] = noise[:, 0] + signal * label
             split = np.select([np.arange(n) % 3 == fold, np.arange(n) % 3 == (fold + 1) % 3], ["test", "val"], "train")
             case = [f"c{i:02}" for i in range(n)]
             frame = pd.DataFrame(values, columns=[f"v{i}" for i in range(8)])

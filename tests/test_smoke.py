@@ -98,7 +98,8 @@ def test_figures_are_numbered_captioned_and_referred_to(built, pages):
             assert len(names) >= 2
             assert text.count('class="caption-number"') == len(names)
             for name in names:
-    XX
+                links = text.count(f'href="#{name}"')  # one is the anchor of its own caption
+                assert links >= 2, f"{chapter}: {name} is shown but never referred to"
 
 
 def test_the_results_page_shows_the_numbers_of_the_summary(built, pages):
