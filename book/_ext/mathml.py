@@ -17,7 +17,7 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(writer.starttag(node, "div", CLASS="math-block"))
+    writer.body.append(writer.starttag(node, "div", CLASS="math-block", STYLE="margin: 1.2em 0"))
     if node["number"]:
         number = writer.builder.env.domains["math"].equations[node["label"]][1]
         writer.body.append(f'<span class="eqno">({number})</span>')
