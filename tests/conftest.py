@@ -8,6 +8,8 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
+from hsa.files import REPOSITORY
+
 GLASS = np.array([243.0, 241.0, 242.0])
 # Optical density of haematoxylin and of eosin, RGB.
 STAINS = np.array([[0.55, 0.65, 0.30], [0.06, 0.40, 0.16]])
@@ -61,3 +63,12 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
         return write_tiff(path, pixels, mpp, levels)
 
     return make
+
+
+@pytest.fixture
+def smoke_file(tmp_path: Path) -> Path:
+    """A copy of the smoke study, so that its results go to a folder of their own."""
+    (tmp_path / "studies").mkdir()
+    path = tmp_path / "studies" / "smoke.yml"
+    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
+    return path

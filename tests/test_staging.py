@@ -10,12 +10,9 @@ from hsa.study import load
 
 
 @pytest.fixture
-def study(tmp_path):
+def study(smoke_file):
     """The smoke study, with its results in a folder of its own."""
-    (tmp_path / "studies").mkdir()
-    path = tmp_path / "studies" / "smoke.yml"
-    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
-    return load(path)
+    return load(smoke_file)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from hsa import files, steps
 from hsa.errors import InputError
-from hsa.files import PACKAGE, REPOSITORY
+from hsa.files import PACKAGE
 from hsa.study import load
 
 # Modules that decide no number: settings reach a stamp as values, the others only carry things about.
@@ -42,11 +42,12 @@ def test_a_stamp_covers_every_module_that_a_step_imports(entry, stamped):
 
 
 @pytest.fixture
-def study(tmp_path):
-    (tmp_path / "studies").mkdir()
-    path = tmp_path / "studies" / "smoke.yml"
-    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
-    return lambda old="", new="": path.write_text(path.read_text().replace(old, new)) and load(path)
+def study(smoke_file):
+    def edited(old="", new=""):
+        smoke_file.write_text(smoke_file.read_text().replace(old, new))
+        return load(smoke_file)
+
+    return edited
 
 
 def test_a_change_of_settings_makes_what_depends_on_it_stale_and_no_more(study):

@@ -11,11 +11,8 @@ def number(value, low, high):
 
 
 @pytest.fixture
-def study(tmp_path):
-    (tmp_path / "studies").mkdir()
-    path = tmp_path / "studies" / "smoke.yml"
-    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
-    return load(path)
+def study(smoke_file):
+    return load(smoke_file)
 
 
 @pytest.fixture
