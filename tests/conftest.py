@@ -4,12 +4,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
+from hsa.cohort import Cohort
+from hsa.features import Bag, write_bag
 from hsa.files import REPOSITORY
+from hsa.study import Study, load
 
+TINY = """
+name: tiny
+title: Tiny
+seeds: [3]
+cohort: {kind: virtual, cases: 20, slide_px: 512, strength: 1.0, seed: 0}
+markers: {P53: {}}
+model:
+  {dim: 16, depth: 2, heads: 2, segment_lengths: [4, 16], dilated_ratios: [1, 2], head_hidden: 8}
+methods:
+  mean: {title: Mean, encoder: mean}
+  untrained: {title: Untrained}
+  abmil: {title: ABMIL, encoder: abmil, losses: [classification]}
+  classification_only: {title: Classification, losses: [classification]}
+  full: {title: Full, losses: [intra_modality, info_nce, classification]}
+baseline: classification_only
+full: full
+training: {epochs: 3, batch: 6, lr: 1.0e-3, min_lr: 1.0e-5, warmup_epochs: 1, tiles_per_slide: 5}
+evaluation: {folds: 3}
+"""
 GLASS = np.array([243.0, 241.0, 242.0])
 # Optical density of haematoxylin and of eosin, RGB.
 STAINS = np.array([[0.55, 0.65, 0.30], [0.06, 0.40, 0.16]])
@@ -72,3 +95,30 @@ def smoke_file(tmp_path: Path) -> Path:
     path = tmp_path / "studies" / "smoke.yml"
     path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
     return path
+
+
+@pytest.fixture
+def tiny_study(tmp_path: Path) -> Study:
+    """A study that trains in a second."""
+    (tmp_path / "tiny.yml").write_text(TINY)
+    return load(tmp_path / "tiny.yml")
+
+
+@pytest.fixture
+def tiny_cohort(tiny_study: Study) -> Cohort:
+    """21 cases, whose bags of 6 features a tile tell the label, on disk where the tiny study looks for them."""
+    rng = np.random.default_rng(0)
+    rows, labels = [], {}
+    for i in range(21):
+        case, labels[case] = f"C{i:02}", i % 2
+        for stain in ("HE", "P53"):
+            slide, n = f"{case}_{stain}", int(rng.integers(3, 9))
+            named = {"patient_id": f"P{i:02}", "case_id": case, "slide_id": slide, "stain": stain}
+            rows.append(named | {"path": "", "mpp": 0.5})
+            features = rng.standard_normal((n, 6)) * 3 + 10 + i % 2
+            coords = np.stack([np.arange(n) % 4, np.arange(n) // 4], 1) * 512
+            attrs = {"tile_px": 256, "tile_px_level0": 512, "stamp": "s"}
+            colours = rng.uniform(0, 255, (n, 6)).astype(np.float32)
+            bag = Bag(features.astype(np.float16), coords, attrs, colours)
+            write_bag(tiny_study.paths.bags / f"{slide}.h5", bag)
+    return Cohort(pd.DataFrame(rows), pd.DataFrame({"P53": labels}))

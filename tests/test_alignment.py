@@ -13,6 +13,8 @@ from hsa.alignment import (
     similarities,
     summary,
     umap_coordinates,
+    mean_over_runs,
+    recall_hits,
 )
 from hsa.errors import InputError
 
@@ -100,7 +102,7 @@ def test_recall_by_hand_in_both_directions():
             case = f"c{i}"
             row = {"slide_id": case + stain, "case_id": case, "patient_id": case, "stain": stain, "label": 0}
             rows.append(row | {"fold": 0, "split": "test", "v0": np.cos(angle), "v1": np.sin(angle)})
-    table = recall(pd.DataFrame(rows), at=(1, 2, 5)).set_index(["direction", "k"])
+    table = recall(recall_hits(pd.DataFrame(rows), at=(1, 2, 5))).set_index(["direction", "k"])
     # H&E: c0 -> c0, c1 (90) -> 30 = c1, c2 -> c2. IHC: c0 (10) -> 0, c1 (30) -> 0 before 90, c2 -> 200.
     assert table.loc[("H&E to IHC", 1), "recall"] == 1
     assert table.loc[("IHC to H&E", 1), "recall"] == pytest.approx(2 / 3)
@@ -110,10 +112,23 @@ def test_recall_by_hand_in_both_directions():
     assert (table["low"] <= table["recall"]).all() and (table["recall"] <= table["high"]).all()
 
 
+def test_runs_of_several_seeds_count_each_case_once():
+    one, other = embeddings(cases=30, folds=3), embeddings(cases=30, folds=3)
+    other[["v0", "v1"]] = 1.0
+    similar = mean_over_runs(pd.concat([similarities(one), similarities(other)]))
+    assert len(similar) == 30
+    both = [similarities(frame).set_index("case_id")["paired"] for frame in (one, other)]
+    assert similar.set_index("case_id")["paired"].to_numpy() == pytest.approx((both[0] + both[1]).to_numpy() / 2)
+    hits = [recall_hits(frame, at=(1,)) for frame in (one, other)]
+    together, single = recall(pd.concat(hits)), [recall(hit) for hit in hits]
+    assert (together["n"] == 30).all()
+    assert together["recall"].to_numpy() == pytest.approx((single[0]["recall"] + single[1]["recall"]).to_numpy() / 2)
+
+
 def test_a_collapsed_encoder_scores_chance():
     frame = embeddings(cases=30, folds=3)
     frame[[f"v{i}" for i in range(16)]] = 1.0
-    table = recall(frame, at=(1, 5))
+    table = recall(recall_hits(frame, at=(1, 5)))
     assert table["recall"].tolist() == pytest.approx(table["chance"].tolist())
     space = geometry(frame)
     assert space["cosine_he"].tolist() == pytest.approx([1] * 3)

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa.cohort import read_manifest
+from hsa.cohort import fold_table, read_manifest
 from hsa.errors import InputError
+from hsa.study import load
 
 MARKERS = ["P53", "Ki-67"]
 
@@ -169,3 +170,33 @@ def test_absent_empty_and_broken_manifests(tmp_path):
     path.write_text("patient_id,case_id,slide_id,stain,path,label_P53,label_Ki-67\n")
     with pytest.raises(InputError, match="no rows"):
         read_manifest(path, MARKERS)
+
+
+def test_a_design_takes_the_first_cases_and_forgets_labels_of_training_cases_only(manifest):
+    frame, read = manifest
+    cohort = read(frame)
+    full = fold_table(load("smoke"), cohort, "P53")
+    half = fold_table(load("smoke", changes={"design.labelled": 0.5}), cohort, "P53")
+    less = fold_table(load("smoke", changes={"design.labelled": 0.25}), cohort, "P53")
+    assert full["split"].isin(["train", "val", "test"]).all()
+    for column in ("case_id", "fold", "label", "ihc"):
+        assert (full[column] == half[column]).all()
+    held = full["split"] != "train"
+    assert (half.loc[held, "split"] == full.loc[held, "split"]).all()
+    shares = (half.loc[~held, "split"] == "train").groupby([half["fold"], half["label"]]).mean()
+    assert shares.between(0.4, 0.6).all()
+    assert (half.loc[less["split"] == "train", "split"] == "train").all()  # nested: fewer labels, not others
+    first = fold_table(load("smoke", changes={"design.cases": 24}), cohort, "P53")
+    assert sorted(first["case_id"].unique()) == [f"c{i:02}" for i in range(24)]
+
+
+def test_shuffled_pairs_join_different_patients_of_one_part(manifest):
+    frame, read = manifest
+    table = fold_table(load("smoke", changes={"design.pairs": "shuffled"}), read(frame), "P53")
+    test = table[table["split"] == "test"]
+    patient = dict(zip(frame["case_id"], frame["patient_id"], strict=True))
+    partner = test["ihc"].str.removesuffix("-P53")
+    assert sorted(partner) == sorted(test["case_id"])
+    assert all(patient[a] != patient[b] for a, b in zip(test["case_id"], partner, strict=True))
+    part = dict(zip(test["case_id"], test["fold"], strict=True))
+    assert all(part[a] == part[b] for a, b in zip(test["case_id"], partner, strict=True))

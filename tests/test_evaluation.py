@@ -4,6 +4,7 @@ import pytest
 
 from hsa.evaluation import evaluate
 from hsa.files import REPOSITORY, read_json
+from hsa.probe import majority, probe_folds
 from hsa.study import load
 
 
@@ -36,10 +37,23 @@ def frames(signal, pairing, n=60, seed=0):
     return tuple(pd.concat(parts, ignore_index=True) for parts in rows.values())
 
 
+def judge(study, pairs, folder, seeds=(0,)):
+    """Probe and evaluate, as the steps of a study do; a second seed sees the same embeddings."""
+    chosen = study.model_copy(update={"seeds": list(seeds)})
+    he = {name: both[0] for name, both in pairs.items()}
+    predicted = {"majority": majority(he["full"]), **{name: probe_folds(frame, 0)[0] for name, frame in he.items()}}
+    predictions = {
+        name: pd.concat([frame.assign(seed=seed) for seed in seeds], ignore_index=True)
+        for name, frame in predicted.items()
+    }
+    ceilings = {"oracle": predictions["full"]}
+    return evaluate(chosen, "P53", predictions, ceilings, lambda name, seed: pairs[name], folder, "stamped")
+
+
 @pytest.fixture
 def found(study, tmp_path):
     pairs = {"classification_only": frames(0, 0, seed=1), "full": frames(4, 3, seed=1)}
-    return evaluate(study, "P53", pairs, tmp_path / "out", "stamped"), tmp_path / "out"
+    return judge(study, pairs, tmp_path / "out"), tmp_path / "out"
 
 
 def test_a_method_that_knows_is_told_from_one_that_does_not(found):
@@ -65,8 +79,8 @@ def test_what_is_written_is_what_is_returned(found, study):
     values, folder = found
     assert read_json(folder / "evaluation.json") == values and values["stamp"] == "stamped"
     predictions = pd.read_csv(folder / "predictions.csv")
-    assert set(predictions["method"]) == {"majority", *study.methods}
-    assert len(predictions) == 3 * 60
+    assert set(predictions["method"]) == {"majority", "oracle", *study.methods}
+    assert len(predictions) == 4 * 2 * 60
     assert {path.name for path in folder.iterdir()} == {
         "evaluation.json",
         *(f"{name}.csv" for name in ("predictions", "alignment", "recall", "geometry", "umap")),
@@ -77,6 +91,26 @@ def test_predictions_do_not_depend_on_ihc(study, tmp_path, found):
     he, ihc = frames(4, 3, seed=1)
     scrambled = ihc.assign(**{f"v{i}": np.random.default_rng(9).standard_normal(len(ihc)) for i in range(8)})
     pairs = {"classification_only": frames(0, 0, seed=1), "full": (he, scrambled)}
-    again = evaluate(study, "P53", pairs, tmp_path / "other", "stamped")
+    again = judge(study, pairs, tmp_path / "other")
     assert again["prediction"] == found[0]["prediction"]
     assert again["alignment"]["full"] != found[0]["alignment"]["full"]
+
+
+def test_two_equal_seeds_say_what_one_says(study, tmp_path, found):
+    pairs = {"classification_only": frames(0, 0, seed=1), "full": frames(4, 3, seed=1)}
+    twice = judge(study, pairs, tmp_path / "twice", seeds=(0, 1))
+    assert twice["cases"] == found[0]["cases"]
+    for name in ("full", "majority"):
+        one, two = found[0]["prediction"][name]["roc_auc"], twice["prediction"][name]["roc_auc"]
+        assert [two[key] for key in ("value", "low", "high")] == pytest.approx(
+            [one[key] for key in ("value", "low", "high")]
+        )
+        assert two["seed_sd"] == pytest.approx(0) and one["seed_sd"] is None
+    assert twice["difference"]["delong"]["p"] == pytest.approx(found[0]["difference"]["delong"]["p"])
+    assert twice["alignment"]["full"]["recall_1"] == found[0]["alignment"]["full"]["recall_1"]
+
+
+def test_every_method_is_held_against_the_baseline_and_the_size_of_the_cohort_is_judged(found):
+    assert set(found[0]["against_baseline"]) == {"full"}
+    assert found[0]["against_baseline"]["full"]["roc_auc"]["low"] > 0
+    assert 0.1 < found[0]["power"]["detectable"] < 0.25

@@ -56,3 +56,11 @@ def test_losses_are_float32_under_autocast():
         losses = info_nce(*half), intra_modality(*half), classification(half[0], torch.arange(8))
     assert all(loss.dtype == torch.float32 for loss in losses)
     torch.testing.assert_close(losses[0], info_nce(half[0].float(), half[1].float()))
+
+
+def test_a_slide_without_a_label_does_not_count():
+    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, -1, 1, -1])
+    expected = classification(logits[[0, 2]], labels[[0, 2]])
+    torch.testing.assert_close(classification(logits, labels), expected)
+    assert classification(logits, torch.full((4,), -1)) == 0

@@ -29,30 +29,36 @@ def embeddings(cases=60, dim=12, shift=0.0, folds=5, seed=0):
     return pd.concat(frames, ignore_index=True)
 
 
+def tested(frame, seed):
+    """Predictions of the test rows."""
+    predictions, _ = probe_folds(frame, seed)
+    return predictions[predictions["split"] == "test"].reset_index(drop=True)
+
+
 def test_separable_classes_are_found_and_every_case_is_predicted_once():
-    predictions = probe_folds(embeddings(shift=6.0), seed=0)
-    assert list(predictions.columns) == ["case_id", "patient_id", "fold", "label", "score", "pred"]
+    predictions = tested(embeddings(shift=6.0), seed=0)
+    assert list(predictions.columns) == ["case_id", "patient_id", "fold", "split", "label", "score", "pred"]
     assert sorted(predictions["case_id"]) == sorted(set(embeddings()["case_id"]))
     assert point(predictions)["roc_auc"] > 0.97
     assert (predictions["pred"] == (predictions["score"] > 0.5)).all()
 
 
 def test_noise_stays_near_chance():
-    assert 0.35 < point(probe_folds(embeddings(cases=150, seed=3, folds=3), seed=0))["roc_auc"] < 0.65
+    assert 0.35 < point(tested(embeddings(cases=150, seed=3, folds=3), seed=0))["roc_auc"] < 0.65
 
 
 def test_shuffled_labels_are_at_chance_where_true_labels_are_not():
     frame = embeddings(cases=150, shift=3.0, folds=2)
     order = np.random.default_rng(1).permutation(150)
     shuffled = frame.assign(label=np.tile(frame["label"].to_numpy()[:150][order], 2))
-    assert point(probe_folds(frame, seed=0))["roc_auc"] > 0.9
-    assert 0.35 < point(probe_folds(shuffled, seed=0))["roc_auc"] < 0.65
+    assert point(tested(frame, seed=0))["roc_auc"] > 0.9
+    assert 0.35 < point(tested(shuffled, seed=0))["roc_auc"] < 0.65
 
 
 def test_a_fold_is_scikit_learns_random_search_on_its_train_rows():
     frame = embeddings(shift=1.0, dim=60, folds=1)
     frame.loc[15:40, "label"] = 0  # unequal classes
-    ours = probe_folds(frame, seed=7)
+    ours = tested(frame, seed=7)
     fold = frame.sample(frac=1, random_state=0).sort_values("case_id")
     train, test = fold[fold["split"] == "train"], fold[fold["split"] == "test"]
     names = feature_columns(frame)
@@ -78,10 +84,10 @@ def test_a_fold_is_scikit_learns_random_search_on_its_train_rows():
 
 def test_row_order_and_validation_rows_do_not_matter():
     frame = embeddings(shift=1.0, dim=60, folds=1)
-    expected = probe_folds(frame, seed=0)
+    expected = tested(frame, seed=0)
     changed = frame.sample(frac=1, random_state=0)
     changed.loc[changed["split"] == "val", "v0"] = 1e6
-    pd.testing.assert_frame_equal(probe_folds(changed, seed=0), expected)
+    pd.testing.assert_frame_equal(tested(changed, seed=0), expected)
 
 
 def test_inner_folds_keep_a_patient_together():
@@ -104,12 +110,40 @@ def test_few_cases_of_a_class_give_fewer_inner_folds_and_one_gives_the_default()
     assert search_strength(x, label, np.arange(12), 0) == (1.0, {})
 
 
+def test_validation_cases_are_predicted_and_the_stored_probe_gives_the_same_scores():
+    frame = embeddings(shift=1.0)
+    predictions, probes = probe_folds(frame, seed=0)
+    assert sorted(predictions["split"].value_counts()) == [60, 60]
+    names = feature_columns(frame)
+    for probe in probes:
+        rows = predictions[predictions["fold"] == probe["fold"]]
+        keys = frame[frame["fold"] == probe["fold"]].set_index("case_id").loc[rows["case_id"], names]
+        logit = (keys.to_numpy(float) - probe["mean"]) / probe["scale"] @ probe["coef"] + probe["intercept"]
+        np.testing.assert_allclose(1 / (1 + np.exp(-logit)), rows["score"], atol=1e-9)
+
+
+def test_training_cases_without_a_label_are_not_used():
+    frame = embeddings(shift=1.0)
+    unknown = (frame["split"] == "train") & (frame["case_id"] > "c040")
+    frame.loc[unknown, "split"] = "pairs"
+    expected = tested(frame[~unknown], seed=0)
+    frame.loc[unknown, "v0"] = 1e6
+    pd.testing.assert_frame_equal(tested(frame, seed=0), expected)
+
+
+def test_the_ihc_ceiling_is_asked_for_by_name():
+    frame = embeddings(shift=6.0).assign(stain="P53")
+    assert point(probe_folds(frame, 0, "P53")[0].query("split == 'test'"))["roc_auc"] > 0.97
+    with pytest.raises(InputError, match="P53 alone"):
+        probe_folds(embeddings(), 0, "P53")
+
+
 def test_another_stain_is_refused():
     frame = embeddings()
     frame.loc[3, "stain"] = "P53"
-    with pytest.raises(InputError, match="H&E alone"):
+    with pytest.raises(InputError, match="HE alone"):
         probe_folds(frame, seed=0)
-    with pytest.raises(InputError, match="H&E alone"):
+    with pytest.raises(InputError, match="HE alone"):
         probe_folds(embeddings().drop(columns="stain"), seed=0)
 
 
@@ -121,7 +155,7 @@ def test_another_stain_is_refused():
         ("patient_id", lambda f: f["case_id"].isin(["c000", "c004"]), "p0", "two splits of one fold"),
         ("label", lambda f: f["case_id"] == "c001", np.nan, "drop unlabelled"),
         ("label", lambda f: f["split"] == "train", 1, "both classes in train"),
-        ("split", lambda f: f["fold"] == 1, "training", "train, val or test"),
+        ("split", lambda f: f["fold"] == 1, "training", "train, pairs, val or test"),
         ("case_id", lambda f: f["case_id"] == "c000", "c010", "twice in one fold"),
     ],
 )
@@ -144,6 +178,7 @@ def test_majority_predicts_the_commoner_class_and_ranks_nothing():
     flipped = frame["case_id"].isin(["c000", "c002", "c004", "c010", "c012", "c020"])
     frame.loc[flipped, "label"] = 1
     predictions = majority(frame)
+    predictions = predictions[predictions["split"] == "test"]
     assert (predictions["pred"] == 1).all()
     assert predictions["score"].nunique() == 1
     assert predictions["score"].iloc[0] == pytest.approx(36 / 60, abs=0.02)

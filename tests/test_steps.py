@@ -2,13 +2,13 @@ import ast
 
 import pytest
 
-from hsa import files, steps
+from hsa import files, stamps, steps
 from hsa.errors import InputError
 from hsa.files import PACKAGE
 from hsa.study import load
 
 # Modules that decide no number: settings reach a stamp as values, the others only carry things about.
-NEUTRAL = {"__init__.py", "errors.py", "files.py", "settings.py", "study.py"}
+NEUTRAL = {"__init__.py", "errors.py", "files.py", "paths.py", "settings.py", "study.py"}
 
 
 def imported(module):
@@ -30,10 +30,12 @@ def imported(module):
 @pytest.mark.parametrize(
     ("entry", "stamped"),
     [
-        ("virtual/scan.py", steps._VIRTUAL),
-        ("features.py", steps._FEATURES),
-        ("training.py", (*steps._FEATURES, *steps._TRAINING)),
-        ("evaluation.py", steps._EVALUATION),
+        ("virtual/scan.py", stamps.VIRTUAL),
+        ("features.py", stamps.FEATURES),
+        ("training.py", (*stamps.FEATURES, *stamps.TRAINING)),
+        ("tuning.py", (*stamps.FEATURES, *stamps.TUNING)),
+        ("ceilings.py", (*stamps.TRAINING, *stamps.EVALUATION)),
+        ("evaluation.py", stamps.EVALUATION),
     ],
 )
 def test_a_stamp_covers_every_module_that_a_step_imports(entry, stamped):
@@ -51,23 +53,23 @@ def study(smoke_file):
 
 
 def test_a_change_of_settings_makes_what_depends_on_it_stale_and_no_more(study):
-    chain = ["cohort", "features", "train", "evaluate"]
+    chain = ["cohort", "features", "train", "probe", "evaluate"]
 
-    def stamps(chosen):
-        return [steps.stamp(chosen, step, "P53", "full") for step in chain]
+    def chained(chosen):
+        return [stamps.stamp(chosen, step, "P53", "full") for step in chain]
 
-    before = stamps(study())
-    changes = {"cases: 30": 0, "min_tissue: 0.25": 1, "epochs: 3": 2, "bootstrap: 200": 3}
+    before = chained(study())
+    changes = {"cases: 30": 0, "min_tissue: 0.25": 1, "epochs: 3": 2, "bootstrap: 200": 4}
     for setting, first in changes.items():
-        after = stamps(study(setting, f"{setting.rsplit(' ', 1)[0]} {0.3 if 'tissue' in setting else 400}"))
+        after = chained(study(setting, f"{setting.rsplit(' ', 1)[0]} {0.3 if 'tissue' in setting else 400}"))
         assert after[:first] == before[:first], setting
         assert all(a != b for a, b in zip(after[first:], before[first:], strict=True)), setting
         before = after
 
 
 def test_a_title_is_no_reason_to_train_again(study):
-    before = steps.stamp(study(), "evaluate", "P53")
-    assert steps.stamp(study("Smoke test", "Another title"), "evaluate", "P53") == before
+    before = stamps.stamp(study(), "evaluate", "P53")
+    assert stamps.stamp(study("Smoke test", "Another title"), "evaluate", "P53") == before
 
 
 def test_the_summary_must_have_been_made(study):
@@ -78,7 +80,8 @@ def test_the_summary_must_have_been_made(study):
 def test_what_is_done_and_up_to_date_is_not_done_again(study, monkeypatch):
     chosen = study()
     folder = chosen.paths.method("P53", "full")
-    files.write_json(folder / "made.json", {"stamp": steps.stamp(chosen, "train", "P53", "full")})
+    files.write_json(folder / "made.json", {"stamp": stamps.stamp(chosen, "train", "P53", "full")})
+    files.write_json(folder / "probe.json", {"stamp": stamps.stamp(chosen, "probe", "P53", "full")})
     monkeypatch.setattr(steps, "make_features", lambda *a, **k: pytest.fail("made features"))
     steps.train(chosen, "P53", "full")
     files.write_json(folder / "made.json", {"stamp": "of another day"})

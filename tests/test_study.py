@@ -49,9 +49,12 @@ def test_files_lie_beside_the_studies_folder_by_seed_and_marker():
         ("name: virtual", "name: a b", ["name", "'a b'"]),
         ("heads: 4", "heads: 3", ["model", "multiple of heads"]),
         ("baseline: classification_only", "baseline: nothing", ["baseline", "'nothing'", "mean_pool"]),
-        ("info_nce, classification", "infonce, classification", ["methods.full.losses", "info_nce"]),
+        ("losses: [info_nce]", "losses: [infonce]", ["methods.contrastive_only.losses", "info_nce"]),
         ("dilated_ratios: [1, 2]", "dilated_ratios: [1]", ["model", "one length"]),
-        ("seed: 0\n", "seed: 0\nseed: 1\n", ["'seed'", "twice"]),
+        ("seeds: [0]\n", "seeds: [0]\nseeds: [1]\n", ["'seeds'", "twice"]),
+        ("seeds: [0]\n", "seeds: [0, 0]\n", ["seeds", "twice"]),
+        ("seeds: [0]\n", "seeds: [0]\ntuning: {seed: 0, candidates: [{lr: 1.0}, {lr: 2.0}]}\n", ["tuning.seed"]),
+        ("seeds: [0]\n", "seeds: [0]\ntuning: {seed: 9, candidates: [{lr: 1.0}, {lrr: 2.0}]}\n", ["lrr", "'lr'"]),
         ("markers:\n", "markers:\n  p53: {}\n", ["markers", "case only"]),
         ("name: virtual", "name: [virtual", ["not valid YAML"]),
     ],
@@ -88,3 +91,39 @@ def test_a_study_survives_a_round_trip_through_yaml(tmp_path):
     path = tmp_path / "copy.yml"
     path.write_text(yaml.safe_dump(study.model_dump(mode="json")))
     assert load(path).model_dump() == study.model_dump()
+
+
+def test_a_study_that_extends_another_holds_only_what_differs(edited, tmp_path):
+    edited("name: virtual", "name: edited")
+    path = tmp_path / "child.yml"
+    path.write_text("extends: edited\nname: child\ntraining: {lr: 0.5}\nmethods: {full: {title: F}}\nbaseline: full\n")
+    child, base = load(path), load(tmp_path / "edited.yml")
+    assert child.training.lr == 0.5 and child.training.epochs == base.training.epochs
+    assert list(child.methods) == ["full"]
+    assert child.cohort == base.cohort
+    assert load(path, changes={"training.lr": 0.25, "name": "other"}).training.lr == 0.25
+
+
+def test_a_study_that_extends_itself_is_refused(tmp_path):
+    (tmp_path / "a.yml").write_text("extends: b\n")
+    (tmp_path / "b.yml").write_text("extends: a\n")
+    with pytest.raises(InputError, match=r"extends itself, by way of a.yml, b.yml"):
+        load(tmp_path / "a.yml")
+
+
+def test_bags_are_shared_only_with_a_study_of_the_same_slides(edited, tmp_path):
+    edited("name: virtual", "name: edited")
+    path = tmp_path / "child.yml"
+    path.write_text("extends: edited\nname: child\nbags: edited\n")
+    assert load(path).paths.bags == load(tmp_path / "edited.yml").paths.bags
+    path.write_text("extends: edited\nname: child\nbags: edited\ntiles: {min_tissue: 0.1}\n")
+    with pytest.raises(InputError, match=r"child.yml: bags: edited, but `tiles` differs from .*edited.yml"):
+        load(path)
+
+
+def test_several_seeds_have_a_folder_together_and_one_each():
+    study = load("reference")
+    assert study.paths.marker("P53").parent.name == "seeds0-1-2-3-4"
+    assert study.at(3).paths.method("P53", "full").parts[-3:] == ("seed3", "p53", "full")
+    with pytest.raises(ValueError, match="5 seeds"):
+        study.paths.method("P53", "full")

@@ -1,6 +1,7 @@
+import pandas as pd
 import pytest
 
-from hsa import files, tables
+from hsa import files, reference, tables
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
 from hsa.study import load
@@ -18,22 +19,37 @@ def study(smoke_file):
 @pytest.fixture
 def summary(study):
     """Invented numbers, told apart by their digits."""
-    metrics = {name: number(0.712, 0.611, 0.813) for name in tables._METRICS}
+    metrics = {name: number(0.712, 0.611, 0.813) | {"seed_sd": None} for name in tables._METRICS}
+    metrics["calibration_error"] = {"value": 0.123, "n": 30}
     test = {"p": 0.0004, "statistic": 1.0, "n": 9}
     difference = {
         "metrics": {name: number(0.021, -0.031, 0.072) for name in tables._METRICS},
-        "delong": {"p": 0.345},
+        "delong": number(0.02, -0.04, 0.08) | {"p": 0.345},
         "wilcoxon": {"positives": test, "negatives": test | {"p": 0.25}},
     }
     alignment = {name: number(0.4, 0.3, 0.5) for name in ("alignment", "paired", "shuffled")}
+    alignment["cosine_he"] = number(0.81, 0.8, 0.82)
     alignment["recall_1"] = number(0.5, 0.4, 0.6) | {"chance": 0.042}
     made = {
         "prediction": {m: dict.fromkeys(tables.titles(study), metrics) for m in study.markers},
+        "ceiling": {m: {"oracle": metrics, "ihc": metrics} for m in study.markers},
         "difference": dict.fromkeys(study.markers, difference),
+        "against_baseline": {
+            m: {name: {"roc_auc": number(0.03, -0.01, 0.07), "p": 0.2} for name in study.methods} for m in study.markers
+        },
+        "holm": {
+            name: dict.fromkeys(study.markers, 0.9) for name in ("delong", "wilcoxon_positives", "wilcoxon_negatives")
+        },
+        "power": {m: {"detectable": 0.111} for m in study.markers},
         "alignment": {m: dict.fromkeys(study.methods, alignment) for m in study.markers},
         "cases": {m: {"n": 30, "positive": 14} for m in study.markers},
         "published": {m: {"value": 0.735, "low": 0.670, "high": 0.799} for m in study.markers},
-        "provenance": {"title": study.title},
+        "provenance": {
+            "title": study.title,
+            "full": study.full,
+            "baseline": study.baseline,
+            "methods": {name: method.title for name, method in study.methods.items()},
+        },
     }
     made["published"]["Ki-67"] = None
     return made
@@ -49,29 +65,71 @@ def test_the_headline_has_a_row_for_each_stain_and_method(study, summary):
     assert full[2].endswith("unknown"), "a number that the paper does not give is not invented"
 
 
-def test_the_verdict_follows_the_interval(study, summary):
+def test_the_verdict_follows_the_interval(summary):
     def verdict(low, high):
         summary["difference"]["P53"] = {"metrics": {"roc_auc": number(0, low, high)}}
-        return tables._verdict(study, summary).split("\n- ")[1]
+        return tables.verdict(summary).split("\n- ")[1]
 
     assert "predicts better" in verdict(0.01, 0.05)
     assert "predicts worse" in verdict(-0.05, -0.01)
     assert "no difference" in verdict(-0.05, 0.05)
 
 
-def test_every_fragment_of_the_book_is_written(study, summary):
-    files.write_json(study.paths.summary, summary)
-    made = tables.fragments(study)
-    for page in (REPOSITORY / "book").glob("*.md"):
-        for line in page.read_text().splitlines():
-            if "_generated/" in line:
-                assert line.split("_generated/")[1] in made
-    assert "0.712 [0.611, 0.813]" in made["prediction.md"]
-    assert "+0.021 [−0.031, +0.072] | 0.345 | < 0.001 | 0.250 |" in made["difference.md"]
-    assert "0.500 (0.042)" in made["alignment.md"]
-    assert "unknown" in made["published.md"]
+def test_the_tables_say_what_the_summary_says(summary):
+    made = tables.fragments(summary, "x_")
+    assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
+    assert "| one seed | 0.123 |" in made["x_prediction.md"]
+    assert "+0.021 [−0.031, +0.072] | 0.345 (0.900) | < 0.001 (0.900) | 0.250 (0.900) |" in made["x_difference.md"]
+    assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
+    assert "unknown" in made["x_published.md"]
+    assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] |" in made["x_power.md"]
+    assert "p = 0.200" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
+    summary["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
+    assert "| 0.022 | 0.123 |" in tables.prediction(summary)
 
 
 def test_without_a_summary_the_message_says_what_to_run(study):
     with pytest.raises(InputError, match="hsa evaluate --study smoke"):
         tables.headline(study)
+
+
+@pytest.fixture
+def kept(tmp_path, summary):
+    """A folder like book/reference, of invented numbers."""
+    for name in ("reference", "no-signal", "shuffled-pairs"):
+        files.write_json(tmp_path / "kept" / f"{name}.json", summary)
+    rows = [
+        {"axis": axis, "value": value, "marker": marker, "gain": gain, "low": gain - 0.02, "high": gain + 0.02}
+        for axis in ("cases", "temperature")
+        for value in (1.0, 2.0)
+        for marker, gain in (("P53", 0.05), ("Ki-67", -0.05 * (value - 1)))
+    ]
+    files.write_frame(tmp_path / "kept" / "sweep.csv", pd.DataFrame(rows))
+    return tmp_path / "kept"
+
+
+def test_every_fragment_that_a_page_includes_is_written(summary, kept):
+    made = {*tables.fragments(summary), *reference.fragments(kept), "imprints.md"}
+    for page in (REPOSITORY / "book").glob("*.md"):
+        for line in page.read_text().splitlines():
+            if "_generated/" in line and line.endswith(".md"):
+                assert line.split("_generated/")[1] in made
+
+
+def test_controls_say_where_an_interval_misses_chance(kept):
+    made = reference.fragments(kept)
+    assert made["control_prediction.md"].count("0.712 [0.611, 0.813] (does not cover it)") == 3 * 6
+    assert made["control_alignment.md"].count("(does not cover it)") == 3 * 6
+    assert "| cases | 4 | 2 | 1 | 1 | +0.050 [+0.030, +0.070] (P53 at 1) |" in made["sweep.md"]
+
+
+def test_the_sweep_is_drawn_with_its_numbers_beside_it(kept, tmp_path):
+    reference.draw(kept, tmp_path / "out")
+    assert (tmp_path / "out" / "sweep.png").stat().st_size > 10_000
+    assert len(pd.read_csv(tmp_path / "out" / "sweep.csv")) == 8
+
+
+def test_a_missing_reference_says_what_makes_it(kept):
+    (kept / "no-signal.json").unlink()
+    with pytest.raises(InputError, match=r"no-signal.json is missing. Run `make study`"):
+        reference.fragments(kept)

@@ -10,59 +10,23 @@ from lightning_fabric import Fabric
 
 from hsa import checkpoints, fold, training
 from hsa.batches import Bags
-from hsa.cohort import Cohort
 from hsa.errors import InputError
-from hsa.features import Bag, write_bag
 from hsa.fold import Run, learning_rate, train_epoch
 from hsa.longnet import LongNet
 from hsa.model import SlideModel
 from hsa.settings import Training
-from hsa.study import load
 
-STUDY = """
-name: tiny
-title: Tiny
-seed: 3
-cohort: {kind: virtual, cases: 20, slide_px: 512, strength: 1.0, seed: 0}
-markers: {P53: {}}
-model:
-  {dim: 16, depth: 2, heads: 2, segment_lengths: [4, 16], dilated_ratios: [1, 2], head_hidden: 8}
-methods:
-  mean: {title: Mean, encoder: mean}
-  untrained: {title: Untrained}
-  abmil: {title: ABMIL, encoder: abmil, losses: [classification]}
-  classification_only: {title: Classification, losses: [classification]}
-  full: {title: Full, losses: [intra_modality, info_nce, classification]}
-baseline: classification_only
-full: full
-training: {epochs: 3, batch: 6, lr: 1.0e-3, min_lr: 1.0e-5, warmup_epochs: 1, tiles_per_slide: 5}
-evaluation: {folds: 3}
-"""
 CASES, WIDTH = 21, 6
 
 
 @pytest.fixture
-def study(tmp_path):
-    (tmp_path / "tiny.yml").write_text(STUDY)
-    return load(tmp_path / "tiny.yml")
+def study(tiny_study):
+    return tiny_study
 
 
 @pytest.fixture
-def cohort(study):
-    rng = np.random.default_rng(0)
-    rows, labels = [], {}
-    for i in range(CASES):
-        case, labels[case] = f"C{i:02}", i % 2
-        for stain in ("HE", "P53"):
-            slide, n = f"{case}_{stain}", int(rng.integers(3, 9))
-            rows.append(
-                {"patient_id": f"P{i:02}", "case_id": case, "slide_id": slide, "stain": stain, "path": "", "mpp": 0.5}
-            )
-            features = rng.standard_normal((n, WIDTH)) * 3 + 10 + i % 2
-            coords = np.stack([np.arange(n) % 4, np.arange(n) // 4], 1) * 512
-            attrs = {"tile_px": 256, "tile_px_level0": 512, "stamp": "s"}
-            write_bag(study.paths.bags / f"{slide}.h5", Bag(features.astype(np.float16), coords, attrs))
-    return Cohort(pd.DataFrame(rows), pd.DataFrame({"P53": labels}))
+def cohort(tiny_cohort):
+    return tiny_cohort
 
 
 def run_fit(study, cohort, folder, method="full", **options):

@@ -40,6 +40,13 @@ def similarities(embeddings: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).sort_values("case_id", ignore_index=True)
 
 
+def mean_over_runs(similar: pd.DataFrame) -> pd.DataFrame:
+    """Average `similarities` of several runs, one below the other, case by case."""
+    keys = ["case_id", "patient_id", "label"]
+    means = similar.groupby(keys, as_index=False)[["paired", "shuffled", "alignment"]].mean()
+    return means.sort_values("case_id", ignore_index=True)
+
+
 def summary(similar: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Average the columns of `similarities` with t-based 95 % intervals, as published.
 
@@ -76,7 +83,7 @@ def alignment_gain(baseline: pd.DataFrame, full: pd.DataFrame) -> dict[str, floa
     return signed_rank(first.to_numpy(), second[first.index].to_numpy())
 
 
-def recall(embeddings: pd.DataFrame, at: Iterable[int] = (1, 5, 10), draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def recall_hits(embeddings: pd.DataFrame, at: Iterable[int] = (1, 5, 10)) -> pd.DataFrame:
     """Search each test case's partner among the fold's slides of the other stain, nearest first.
 
     Equal cosines are ranked at random, in expectation: a collapsed encoder scores chance, not 1.
@@ -84,34 +91,46 @@ def recall(embeddings: pd.DataFrame, at: Iterable[int] = (1, 5, 10), draws: int 
     Args:
         embeddings: H&E and IHC embeddings of all folds.
         at: numbers k of nearest slides looked at.
-        draws: bootstrap samples of patients for the interval.
-        seed: seed of the draws.
 
     Returns:
-        A row for each direction and k: direction, k, recall (share of cases whose partner is among the k
-        nearest), low, high (95 %), chance (mean of k / slides in the fold, at most 1), n (cases).
+        A row for each test case, direction and k: case_id, patient_id, direction, k, hit (is the partner among the k
+        nearest, 0-1), chance (k / slides in the fold, at most 1).
 
     Raises:
         InputError: as `similarities`.
     """
-    at = list(at)
-    patients, hits, chance = [], {name: [] for name in DIRECTIONS}, []
+    at, parts = list(at), []
     for cases, he, ihc in _test_pairs(embeddings):
         cosine = he @ ihc.T
-        patients.append(cases["patient_id"])
-        hits[DIRECTIONS[0]].append(_hits(cosine, at))
-        hits[DIRECTIONS[1]].append(_hits(cosine.T, at))
-        chance.append(np.tile(np.minimum(1, np.array(at) / len(cosine)), (len(cosine), 1)))
-    weights = np.concatenate(list(patient_draws(pd.concat(patients), draws, seed)))  # (draws, n)
-    level = np.concatenate(chance).mean(axis=0)
+        for direction, turned in zip(DIRECTIONS, (cosine, cosine.T), strict=True):
+            for k, hit in zip(at, _hits(turned, at).T, strict=True):
+                found = cases[["case_id", "patient_id"]].assign(direction=direction, k=k, hit=hit)
+                parts.append(found.assign(chance=min(1.0, k / len(cosine))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def recall(hits: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Average `recall_hits` over the cases, with intervals of a bootstrap over patients.
+
+    Args:
+        hits: of one run, or of several one below the other: a case then counts with its mean over them.
+        draws: bootstrap samples.
+        seed: seed of the draws.
+
+    Returns:
+        A row for each direction and k: direction, k, recall (share of cases whose partner is among the k
+        nearest), low, high (95 %), chance, n (cases).
+    """
     rows = []
-    for direction in DIRECTIONS:
-        hit = np.concatenate(hits[direction])  # (n, len(at))
-        sampled = weights @ hit / weights.sum(axis=1, keepdims=True)
-        low, high = np.quantile(sampled, [0.025, 0.975], axis=0)
-        table = pd.DataFrame({"k": at, "recall": hit.mean(axis=0), "low": low, "high": high})
-        rows.append(table.assign(direction=direction, chance=level, n=len(hit)))
-    return pd.concat(rows, ignore_index=True)[["direction", "k", "recall", "low", "high", "chance", "n"]]
+    by_case = hits.groupby(["direction", "k", "case_id"], sort=False)
+    means = by_case.agg(patient_id=("patient_id", "first"), hit=("hit", "mean"), chance=("chance", "mean"))
+    for (direction, k), cases in means.groupby(["direction", "k"], sort=False):
+        weights = np.concatenate(list(patient_draws(cases["patient_id"], draws, seed)))  # (draws, n)
+        sampled = weights @ cases["hit"].to_numpy() / weights.sum(axis=1)
+        low, high = np.quantile(sampled, [0.025, 0.975])
+        row = {"direction": direction, "k": k, "recall": cases["hit"].mean(), "low": low, "high": high}
+        rows.append(row | {"chance": cases["chance"].mean(), "n": len(cases)})
+    return pd.DataFrame(rows)
 
 
 def geometry(embeddings: pd.DataFrame) -> pd.DataFrame:

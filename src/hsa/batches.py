@@ -42,11 +42,12 @@ class Bags:
 
     Args:
         folder: holds `<slide_id>.h5`.
+        colours: give the colours of each tile in place of its features.
         limit: bytes of features to keep in memory.
     """
 
-    def __init__(self, folder: str | Path, limit: int = 2**31):
-        self.folder, self.limit = Path(folder), limit
+    def __init__(self, folder: str | Path, colours: bool = False, limit: int = 2**31):
+        self.folder, self.colours, self.limit = Path(folder), colours, limit
         self._kept: dict[str, Tiles] = {}
         self._bytes = 0
         self._width: int | None = None
@@ -67,17 +68,22 @@ class Bags:
             raise InputError(f"bag {path} has no attribute {missing[0]!r}: make it with `hsa features`")
         if not len(bag.coords):
             raise InputError(f"bag {path} has no tile: leave its slide out, or lower tiles.min_tissue")
-        self._width = self._width or bag.features.shape[1]
-        if bag.features.shape[1] != self._width:
+        features = bag.colours if self.colours else bag.features
+        if features is None:
             raise InputError(
-                f"bag {path} has {bag.features.shape[1]} features a tile, others have {self._width}: encode all "
+                f"bag {path} holds no colours: make it with `hsa features`, or leave out `encoder: colour`"
+            )
+        self._width = self._width or features.shape[1]
+        if features.shape[1] != self._width:
+            raise InputError(
+                f"bag {path} has {features.shape[1]} features a tile, others have {self._width}: encode all "
                 "slides with one tile encoder"
             )
         size, size_level0 = bag.attrs["tile_px"], bag.attrs["tile_px_level0"]
         check_scale(bag.coords, size_level0, f"bag {path}")
         order = np.lexsort((bag.coords[:, 0], bag.coords[:, 1]))
         coords = np.floor_divide(bag.coords[order] * size, size_level0).astype(np.int64)
-        tiles = bag.features[order], coords
+        tiles = features[order], coords
         if self._bytes + tiles[0].nbytes <= self.limit:
             self._kept[slide_id] = tiles
             self._bytes += tiles[0].nbytes

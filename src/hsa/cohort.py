@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,11 @@ class Cohort:
     slides: pd.DataFrame
     labels: pd.DataFrame
     given_folds: pd.Series | None = None
+
+    def first(self, cases: int | None) -> "Cohort":
+        """Keep the first so many cases, in the order of the manifest; all of them if None."""
+        kept = self.slides["case_id"].unique()[:cases]
+        return replace(self, slides=self.slides[self.slides["case_id"].isin(kept)].reset_index(drop=True))
 
     def cases(self, marker: str) -> pd.DataFrame:
         """List the cases with an H&E slide, an IHC slide and a label for `marker`, sorted by case_id.
@@ -94,6 +99,42 @@ class Cohort:
             split = np.select([part == k, part == (k + 1) % n], ["test", "val"], "train")
             tables.append(pd.DataFrame({"case_id": cases["case_id"], "fold": k, "split": split}))
         return pd.concat(tables, ignore_index=True)
+
+
+def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
+    """Deal the cases of a marker into folds as the study's `design` has it.
+
+    Returns:
+        A row a case and fold, sorted by both: case_id, patient_id, he, ihc (slide ids), label, fold, split: train,
+        val, test, or pairs: a training case whose label the study does not know, but whose pair it has.
+    """
+    cohort, design = cohort.first(study.design.cases), study.design
+    folds = cohort.folds(marker, study.evaluation.folds, study.evaluation.fold_seed)
+    cases = cohort.cases(marker)
+    if design.pairs == "shuffled":
+        part = folds[folds["split"] == "test"].set_index("case_id")["fold"]
+        cases["ihc"] = _shuffled(cases, part[cases["case_id"]].to_numpy(), study.evaluation.fold_seed)
+    table = folds.merge(cases, on="case_id", validate="many_to_one")
+    table = table.sort_values(["fold", "case_id"], ignore_index=True)
+    if design.labelled < 1:
+        for fold, rows in table[table["split"] == "train"].groupby("fold"):
+            rng = np.random.default_rng([study.evaluation.fold_seed, int(fold)])
+            for _, same in rows.iloc[rng.permutation(len(rows))].groupby("label"):
+                known = max(2, round(design.labelled * len(same)))
+                table.loc[same.index[known:], "split"] = "pairs"
+    return table
+
+
+def _shuffled(cases: pd.DataFrame, part: np.ndarray, seed: int) -> pd.Series:
+    """Give each case the IHC slide of another patient's case in the same part of the folds."""
+    rng, ihc = np.random.default_rng(seed), cases["ihc"].copy()
+    for k in np.unique(part):
+        rows = cases[part == k]
+        patients = rng.permutation(rows["patient_id"].unique())
+        order = rows.set_index("patient_id").loc[patients, "ihc"].to_numpy()
+        index = rows.reset_index().set_index("patient_id").loc[patients, "index"].to_numpy()
+        ihc[index] = np.roll(order, rows["patient_id"].value_counts().max())
+    return ihc
 
 
 def manifest_path(study: Study) -> Path:

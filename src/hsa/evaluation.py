@@ -1,75 +1,115 @@
-"""The evaluation of one marker: every method through the same probe, metrics, tests and alignment measures."""
+"""The evaluation of one marker over all seeds: every method through the same metrics, tests and alignment measures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hsa import alignment, comparison, metrics, probe
+from hsa import alignment, comparison, metrics
+from hsa.errors import InputError
 from hsa.files import write_frame, write_json
+from hsa.power import detectable_difference
 from hsa.study import Study
+
+Embeddings = Callable[[str, int], tuple[pd.DataFrame, pd.DataFrame]]
+ASSUMED = {"auc": 0.75, "correlation": 0.6, "power": 0.8}
 
 
 def evaluate(
     study: Study,
     marker: str,
-    embeddings: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
+    predictions: Mapping[str, pd.DataFrame],
+    ceilings: Mapping[str, pd.DataFrame],
+    embeddings: Embeddings,
     folder: Path,
     stamp: str,
 ) -> dict[str, Any]:
     """Evaluate every method of one marker and write what was found.
 
-    Writes predictions.csv (a row a method and test case), alignment.csv (likewise), recall.csv, geometry.csv,
-    umap.csv (baseline and full) and, last, evaluation.json.
+    Writes predictions.csv (a row a method, seed, split and case; ceilings too), alignment.csv (a row a method and
+    test case), recall.csv, geometry.csv, umap.csv (baseline and full) and, last, evaluation.json.
 
     Args:
-        study: seed, methods and evaluation settings.
+        study: seeds, methods and evaluation settings.
         marker: the marker.
-        embeddings: method -> H&E and IHC embeddings of all folds. The probe is given the H&E ones only.
+        predictions: method -> Predictions frame with `seed` and `split`; majority first.
+        ceilings: likewise, of what is no prediction from H&E slides.
+        embeddings: (method, seed) -> H&E and IHC embeddings of all folds, for the alignment measures.
         folder: where the files go.
         stamp: fingerprint to store with them.
 
     Returns:
-        What evaluation.json holds. "cases": n and positive; "prediction": method -> metric -> value, low, high,
-        n; "difference", full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon", "alignment";
-        "alignment": method -> measure -> value, low, high, n; "umap": method -> trustworthiness.
+        What evaluation.json holds. "cases": n and positive; "prediction" and "ceiling": method -> metric -> value,
+        low, high, n, seed_sd; "difference", full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon",
+        "alignment"; "against_baseline": method -> metric -> value, low, high, and "p" (DeLong); "alignment": method ->
+        measure -> value, low, high, n; "umap": method -> trustworthiness; "power": what this size can detect.
     """
-    predictions = {name: probe.probe_folds(he, study.seed) for name, (he, _) in embeddings.items()}
-    predictions = {"majority": probe.majority(embeddings[study.baseline][0]), **predictions}
     draws, seed = study.evaluation.bootstrap, study.seed
-    found: dict[str, Any] = {"stamp": stamp, "marker": marker}
-    first = predictions[study.full]
+    test = {name: _test(frame) for name, frame in predictions.items()}
+    first = test[study.full].drop_duplicates("case_id")
+    found: dict[str, Any] = {"stamp": stamp, "marker": marker, "seeds": list(study.seeds)}
     found["cases"] = {"n": len(first), "positive": int(first["label"].sum())}
-    found["prediction"] = {name: metrics.bootstrap(frame, draws, seed) for name, frame in predictions.items()}
-    for name, frame in predictions.items():
-        found["prediction"][name]["calibration_error"] = {
-            "value": metrics.calibration_error(frame),
-            "n": len(frame),
-        }
+    found["prediction"] = {name: _score(frame, draws, seed) for name, frame in test.items()}
+    found["ceiling"] = {name: _score(_test(frame), draws, seed) for name, frame in ceilings.items()}
+    prevalence = float(first["label"].mean())
+    found["power"] = {"detectable": _detectable(len(first), prevalence), **ASSUMED}
 
-    pairs = {name: pd.concat(both, ignore_index=True) for name, both in embeddings.items()}
-    similar = {name: alignment.similarities(both) for name, both in pairs.items()}
-    recalls = {name: alignment.recall(both, study.evaluation.recall_at, draws, seed) for name, both in pairs.items()}
-    shapes = {name: alignment.geometry(both) for name, both in pairs.items()}
-    found["alignment"] = {name: _aligned(similar[name], recalls[name], shapes[name]) for name in pairs}
-    base, full = predictions[study.baseline], predictions[study.full]
+    similar, recalls, shapes = {}, {}, {}
+    for name in study.methods:
+        runs = [pd.concat(embeddings(name, run), ignore_index=True) for run in study.seeds]
+        similar[name] = alignment.mean_over_runs(pd.concat([alignment.similarities(both) for both in runs]))
+        hits = pd.concat([alignment.recall_hits(both, study.evaluation.recall_at) for both in runs])
+        recalls[name] = alignment.recall(hits, draws, seed)
+        shapes[name] = pd.concat([alignment.geometry(both) for both in runs])
+    found["alignment"] = {name: _aligned(similar[name], recalls[name], shapes[name]) for name in study.methods}
+
+    base, full = test[study.baseline], test[study.full]
     found["difference"] = {
         "metrics": comparison.paired_bootstrap(base, full, draws, seed),
         "delong": comparison.delong(base, full),
         "wilcoxon": comparison.confidence_gain(base, full),
         "alignment": alignment.alignment_gain(similar[study.baseline], similar[study.full]),
     }
+    others = [name for name in study.methods if name != study.baseline]
+    found["against_baseline"] = {name: _against(base, test[name], draws, seed) for name in others}
 
-    layouts = {name: alignment.umap_coordinates(pairs[name], seed) for name in (study.baseline, study.full)}
-    found["umap"] = {name: {"trustworthiness": trust} for name, (_, trust) in layouts.items()}
-    write_frame(folder / "predictions.csv", _stack(predictions))
+    layouts = {}
+    for name in (study.baseline, study.full):
+        both = pd.concat(embeddings(name, seed), ignore_index=True)
+        layouts[name], trust = alignment.umap_coordinates(both, seed)
+        found.setdefault("umap", {})[name] = {"trustworthiness": trust}
+    write_frame(folder / "predictions.csv", _stack({**predictions, **ceilings}))
     write_frame(folder / "alignment.csv", _stack(similar))
     write_frame(folder / "recall.csv", _stack(recalls))
     write_frame(folder / "geometry.csv", _stack(shapes))
-    write_frame(folder / "umap.csv", _stack({name: frame for name, (frame, _) in layouts.items()}))
+    write_frame(folder / "umap.csv", _stack(layouts))
     write_json(folder / "evaluation.json", found)
     return found
+
+
+def _detectable(cases: int, prevalence: float) -> float | None:
+    """Smallest AUC difference that this many cases can show; None where they can show none."""
+    try:
+        return detectable_difference(cases, prevalence, **ASSUMED)
+    except InputError:
+        return None
+
+
+def _test(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["split"] == "test"].reset_index(drop=True)
+
+
+def _score(frame: pd.DataFrame, draws: int, seed: int) -> dict[str, Any]:
+    scores = metrics.bootstrap(frame, draws, seed)
+    scores["calibration_error"] = {"value": metrics.calibration_error(frame), "n": frame["case_id"].nunique()}
+    return scores
+
+
+def _against(base: pd.DataFrame, other: pd.DataFrame, draws: int, seed: int) -> dict[str, Any]:
+    gains = comparison.paired_bootstrap(base, other, draws, seed)
+    chosen = {name: gains[name] for name in ("roc_auc", "weighted_f1", "average_precision")}
+    return chosen | {"p": comparison.delong(base, other)["p"]}
 
 
 def _aligned(similar: pd.DataFrame, recall: pd.DataFrame, shape: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -79,7 +119,7 @@ def _aligned(similar: pd.DataFrame, recall: pd.DataFrame, shape: pd.DataFrame) -
         back = "" if row["direction"] == alignment.DIRECTIONS[0] else "_back"
         numbers = {"value": row["recall"], **{key: row[key] for key in ("low", "high", "chance", "n")}}
         table[f"recall_{row['k']}{back}"] = numbers
-    for name in ("modality_gap", "uniformity_he", "uniformity_ihc", "cosine_he", "cosine_ihc"):
+    for name in ("modality_gap", "alignment_loss", "uniformity_he", "uniformity_ihc", "cosine_he", "cosine_ihc"):
         table[name] = alignment.mean_interval(shape[name])
     return table
 

@@ -30,12 +30,15 @@ class Bag:
     Attributes:
         features: (N, D) float16.
         coords: (N, 2) int64, x and y of each tile's upper left corner, level-0 px.
+        colours: (N, 6) float32, mean and standard deviation of the tile's red, green and blue, 0-255; None in bags
+            of other tools.
         attrs: where they come from: slide, file, mpp, tile size, mask, encoder, version. Text and numbers.
     """
 
     features: np.ndarray
     coords: np.ndarray
     attrs: dict[str, str | int | float | bool] = field(default_factory=dict)
+    colours: np.ndarray | None = None
 
 
 def write_bag(path: str | Path, bag: Bag) -> None:
@@ -44,6 +47,8 @@ def write_bag(path: str | Path, bag: Bag) -> None:
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("features", data=bag.features.astype(np.float16))
         file.create_dataset("coords", data=bag.coords.astype(np.int64))
+        if bag.colours is not None:
+            file.create_dataset("colours", data=bag.colours.astype(np.float32))
         for key in sorted(bag.attrs):
             file.attrs[key] = bag.attrs[key]
 
@@ -64,13 +69,14 @@ def read_bag(path: str | Path) -> Bag:
         with h5py.File(path, "r") as file:
             limit = Path(path).stat().st_size
             features, coords = (_plain_dataset(path, file, name, limit)[:] for name in ("features", "coords"))
+            colours = _plain_dataset(path, file, "colours", limit)[:] if "colours" in file else None
             attrs = {key: _plain_attribute(path, key, value) for key, value in file.attrs.items()}
     except OSError as error:
         raise InputError(
             f"bag {path} is not a readable HDF5 file ({error}): delete it and run `hsa features` again"
         ) from error
     _check(path, features, coords)
-    return Bag(features.astype(np.float16, copy=False), coords.astype(np.int64, copy=False), attrs)
+    return Bag(features.astype(np.float16, copy=False), coords.astype(np.int64, copy=False), attrs, colours)
 
 
 def encode_slide(
@@ -107,7 +113,10 @@ def encode_slide(
     with Slide.open(path, mpp) as slide:
         mask = tissue_mask(slide, tiles.mask)
         grid = tile_grid(slide, mask, tiles.size_px, tiles.mpp, tiles.min_tissue, tiles.max_tiles)
-        parts = [encoder(pixels).astype(np.float16) for pixels in _batches(slide, grid, batch)]
+        parts, colours = [], []
+        for pixels in _batches(slide, grid, batch):
+            parts.append(encoder(pixels).astype(np.float16))
+            colours.append(np.concatenate([pixels.mean((1, 2)), pixels.std((1, 2))], axis=1))
         attrs = {
             "slide_id": slide_id or path.stem,
             **_source(path, mpp),
@@ -124,7 +133,7 @@ def encode_slide(
             "hsa_version": hsa.__version__,
             "stamp": stamp,
         }
-    return Bag(np.concatenate(parts), grid.coords, attrs)
+    return Bag(np.concatenate(parts), grid.coords, attrs, np.concatenate(colours).astype(np.float32))
 
 
 def encode_cohort(

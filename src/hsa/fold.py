@@ -92,7 +92,7 @@ def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.Data
         run: the run.
         model: a `SlideModel`, set up by Fabric.
         optimiser: set up by Fabric.
-        cases: he, ihc, label; a row a case.
+        cases: he, ihc, label, split (pairs: the label is not used); a row a case.
         epoch: number, from 0.
 
     Returns:
@@ -121,7 +121,8 @@ def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.Data
         if "info_nce" in run.losses:
             ihc = collate(draw(rows["ihc"])).to(fabric.device)
         output = model(he.to(fabric.device), masked, ihc)
-        labels = torch.tensor(rows["label"].to_numpy(), device=fabric.device)
+        known = np.where(rows["split"] == "pairs", -1, rows["label"])
+        labels = torch.tensor(known, device=fabric.device)
         terms = loss_terms(output, labels, run, everywhere=True)
         optimiser.zero_grad()
         fabric.backward(terms["total"])
@@ -199,14 +200,15 @@ def train_fold(
     Args:
         run: the run.
         model: as it starts.
-        cases: he, ihc, label, split (train, val, test); a row a case.
+        cases: he, ihc, label, split (train, pairs, val, test); a row a case.
         resume: where the state lies after each epoch, and may lie already.
         after_epoch: called after each epoch, those that were done before included.
 
     Returns:
         A row an epoch: "epoch", "lr" of its last step, and "train" and "val": each loss, and "total".
     """
-    train, val = (cases[cases["split"] == split].reset_index(drop=True) for split in ("train", "val"))
+    parts = (cases["split"].isin(["train", "pairs"]), cases["split"] == "val")
+    train, val = (cases[part].reset_index(drop=True) for part in parts)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = run.training
     adamw = AdamW(learned, training.lr, weight_decay=training.weight_decay, fused=True)

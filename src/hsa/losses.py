@@ -53,9 +53,11 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (B, classes).
-        labels: (B,), class numbers.
+        labels: (B,), class numbers; -1 where the label is not known.
 
     Returns:
-        Scalar, mean over slides.
+        Scalar, mean over the slides with a label; 0 if there is none.
     """
-    return F.cross_entropy(logits.float(), labels)
+    known = labels >= 0
+    total = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
+    return total / known.sum().clamp(min=1)

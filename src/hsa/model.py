@@ -21,7 +21,7 @@ class SlideModel(nn.Module):
 
     Args:
         in_dim: width of a tile feature.
-        encoder: "longnet", "abmil" or "mean".
+        encoder: "longnet", "abmil", "mean" or "colour" (a mean, too; its bags hold colours).
         model: sizes, dropout, and which state is the embedding.
         classify: with a classification head.
         tile_size: side of a grid cell, px.

@@ -1,8 +1,11 @@
 """The linear probe: what a logistic regression can read off slide embeddings, fold by fold.
 
 Each fold has its own slide encoder, so its own embedding space: a probe is fitted on the train embeddings of
-that fold and predicts its test embeddings. The test folds together hold every case once; they are pooled.
+that fold and predicts its validation and test embeddings. The test folds together hold every case once, and so do
+the validation folds; they are pooled.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +21,11 @@ STRENGTHS = np.logspace(-3, 2, 100)  # candidates for C, the inverse of the L2 p
 DRAWS = 40
 INNER_FOLDS = 5
 _KEYS = ["case_id", "patient_id", "fold", "split", "label"]
-_COLUMNS = ["case_id", "patient_id", "fold", "label", "score", "pred"]
+_COLUMNS = ["case_id", "patient_id", "fold", "split", "label", "score", "pred"]
 
 
-def probe_folds(embeddings: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Fit the probe on the train embeddings of each fold and predict its test cases.
+def probe_folds(embeddings: pd.DataFrame, seed: int, stain: str = "HE") -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Fit the probe on the train embeddings of each fold and predict its validation and test cases.
 
     As published: features standardised on train, logistic regression with balanced class weights, C by random
     search (40 of 100 values from 1e-3 to 1e2, 5-fold inner cross-validation, average precision). Departures:
@@ -31,26 +34,29 @@ def probe_folds(embeddings: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Args:
         embeddings: H&E embeddings, a row for each slide and fold: case_id, patient_id, stain, fold, split
-            (train, val, test), label (0 or 1) and v0, v1, ... (D features).
+            (train, pairs, val, test), label (0 or 1) and v0, v1, ... (D features). Rows of split `pairs` are left out.
         seed: seed of the drawn values of C, the same for each fold.
+        stain: of every row. Anything but HE is a ceiling, not a prediction.
 
     Returns:
-        Predictions frame: case_id, patient_id, fold, label, score (P(1)), pred; the test cases of all folds.
+        Predictions frame: case_id, patient_id, fold, split (val or test), label, score (P(1)), pred; and the probe of
+        each fold: fold, mean, scale, coef (D,), intercept, c, so that
+        score = sigmoid(((z - mean) / scale) . coef + intercept).
 
     Raises:
         InputError: a row of another stain than H&E, NaN, one case tested twice, a patient on both sides of a
             fold, a fold without train or test cases or with one class in train.
     """
-    if "stain" not in embeddings or set(embeddings["stain"]) != {"HE"}:
+    if "stain" not in embeddings or set(embeddings["stain"]) != {stain}:
         raise InputError(
-            "embeddings: the probe predicts from H&E alone and found another stain or none named; "
-            "give the rows with stain 'HE'."
+            f"embeddings: the probe predicts from {stain} alone and found another stain or none named; "
+            f"give the rows with stain {stain!r}."
         )
     names = feature_columns(embeddings)
     _check_splits(embeddings)
-    rows = embeddings.sort_values(["fold", "case_id"])
-    parts = [_predict_test(fold, names, seed) for _, fold in rows.groupby("fold")]
-    return pd.concat(parts)[_COLUMNS].sort_values("case_id", ignore_index=True)
+    rows = embeddings[embeddings["split"] != "pairs"].sort_values(["fold", "case_id"])
+    frames, probes = zip(*(_probe_fold(fold, names, seed) for _, fold in rows.groupby("fold")), strict=True)
+    return pd.concat(frames)[_COLUMNS].sort_values(["split", "case_id"], ignore_index=True), list(probes)
 
 
 def majority(folds: pd.DataFrame) -> pd.DataFrame:
@@ -71,9 +77,10 @@ def majority(folds: pd.DataFrame) -> pd.DataFrame:
     """
     _check_splits(folds)
     prevalence = folds[folds["split"] == "train"].groupby("fold")["label"].mean()
-    test = folds[folds["split"] == "test"]
-    pred = (test["fold"].map(prevalence) > 0.5).astype(int)
-    return test.assign(score=prevalence.mean(), pred=pred)[_COLUMNS].sort_values("case_id", ignore_index=True)
+    held = folds[folds["split"].isin(["val", "test"])]
+    pred = (held["fold"].map(prevalence) > 0.5).astype(int)
+    frame = held.assign(score=prevalence.mean(), pred=pred)[_COLUMNS]
+    return frame.sort_values(["split", "case_id"], ignore_index=True)
 
 
 def feature_columns(embeddings: pd.DataFrame) -> list[str]:
@@ -124,13 +131,22 @@ def search_strength(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int)
     return float(drawn[int(scores.argmax())]), dict(zip(map(float, drawn), scores.tolist(), strict=True))
 
 
-def _predict_test(fold: pd.DataFrame, names: list[str], seed: int) -> pd.DataFrame:
-    train, test = fold[fold["split"] == "train"], fold[fold["split"] == "test"]
+def _probe_fold(fold: pd.DataFrame, names: list[str], seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    train, held = fold[fold["split"] == "train"], fold[fold["split"] != "train"]
     scaler = StandardScaler().fit(train[names].to_numpy(float))
     x, y = scaler.transform(train[names].to_numpy(float)), train["label"].to_numpy(int)
     strength, _ = search_strength(x, y, train["patient_id"].to_numpy(), seed)
-    score = _fit(x, y, strength).predict_proba(scaler.transform(test[names].to_numpy(float)))[:, 1]
-    return test.assign(score=score, pred=(score > 0.5).astype(int))
+    fitted = _fit(x, y, strength)
+    score = fitted.predict_proba(scaler.transform(held[names].to_numpy(float)))[:, 1]
+    record = {
+        "fold": int(fold["fold"].iloc[0]),
+        "mean": scaler.mean_.tolist(),
+        "scale": scaler.scale_.tolist(),
+        "coef": fitted.coef_[0].tolist(),
+        "intercept": float(fitted.intercept_[0]),
+        "c": strength,
+    }
+    return held.assign(score=score, pred=(score > 0.5).astype(int)), record
 
 
 def _inner_folds(y: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -153,8 +169,8 @@ def _check_splits(frame: pd.DataFrame) -> None:
         raise InputError(f"folds: column {sorted(missing)} is missing.")
     if frame[_KEYS].isna().any(axis=None) or not set(frame["label"]) <= {0, 1}:
         raise InputError("folds: case, patient, fold, split must be given and labels be 0 or 1; drop unlabelled cases.")
-    if not set(frame["split"]) <= {"train", "val", "test"}:
-        raise InputError(f"folds: split must be train, val or test, found {sorted(set(frame['split']))}.")
+    if not set(frame["split"]) <= {"train", "pairs", "val", "test"}:
+        raise InputError(f"folds: split must be train, pairs, val or test, found {sorted(set(frame['split']))}.")
     _refuse(
         frame,
         frame.duplicated(["fold", "case_id"]),
@@ -162,7 +178,7 @@ def _check_splits(frame: pd.DataFrame) -> None:
     )
     test = frame[frame["split"] == "test"]
     _refuse(test, test["case_id"].duplicated(), "is tested in two folds; test every case once")
-    sides = frame.groupby(["fold", "patient_id"])["split"].transform("nunique")
+    sides = frame.replace({"split": {"pairs": "train"}}).groupby(["fold", "patient_id"])["split"].transform("nunique")
     _refuse(frame, sides > 1, "belongs to a patient who is in two splits of one fold; split by patient")
     for fold, rows in frame.groupby("fold"):
         classes = set(rows.loc[rows["split"] == "train", "label"])

@@ -49,7 +49,7 @@ def provenance(study: Study, **more: Any) -> dict[str, Any]:
     """Say what made a result: study, seed, versions. No date and no path, so that a second run is identical."""
     return {
         "study": study.name,
-        "seed": study.seed,
+        "seeds": list(study.seeds),
         "hsa": version("hsa"),
         "python": platform.python_version(),
         **{name: version(name) for name in _REPORTED},

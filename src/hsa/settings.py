@@ -94,17 +94,32 @@ class Model(Section):
 
 
 class Method(Section):
-    """A way to embed a slide: a slide encoder and the losses that train it (none: untrained)."""
+    """A way to embed a slide: a slide encoder and the losses that train it (none: untrained).
+
+    `mean` averages tile features, `colour` the mean and deviation of each tile's colours.
+    """
 
     title: str
-    encoder: Literal["longnet", "abmil", "mean"] = "longnet"
+    encoder: Literal["longnet", "abmil", "mean", "colour"] = "longnet"
     losses: list[Loss] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.encoder == "mean" and self.losses:
-            raise ValueError("the mean has no parameters to train: give `losses: []`")
+        if self.encoder in ("mean", "colour") and self.losses:
+            raise ValueError("a mean has no parameters to train: give `losses: []`")
         return self
+
+
+class Design(Section):
+    """Which cases, labels and pairs of the cohort the study uses: all, unless a control or a sweep says less."""
+
+    cases: Annotated[int, Field(ge=20)] | None = Field(default=None, description="the first so many cases")
+    labelled: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of the training cases whose label is known; the others are pairs only"
+    )
+    pairs: Literal["own", "shuffled"] = Field(
+        default="own", description="shuffled: each H&E slide gets another case's IHC, the negative control"
+    )
 
 
 class Training(Section):
@@ -121,6 +136,21 @@ class Training(Section):
     mask_fraction: Fraction = 0.5
     temperature: Annotated[float, Field(gt=0)] = 0.01
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+
+class Candidate(Section):
+    """One setting of the optimisation that every trained method tries; what is not named stays as in `training`."""
+
+    lr: Annotated[float, Field(gt=0)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+
+
+class Tuning(Section):
+    """The choice of hyper-parameters: the same candidates for every trained method, judged on validation cases."""
+
+    seed: int = Field(description="training seed of the trials; another one than those of the study")
+    candidates: Annotated[list[Candidate], Field(min_length=2)]
 
 
 class Evaluation(Section):

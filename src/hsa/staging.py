@@ -43,7 +43,7 @@ def stage(study: Study, repository: Path, target: Path, fragments: dict[str, str
         (new / "book" / "_generated" / name).write_text(text)
     for marker in study.markers:
         for chapter in CHAPTERS:
-            executed = study.paths.notebook(marker, chapter)
+            executed = study.at(study.seed).paths.notebook(marker, chapter)
             if not executed.is_file():
                 raise InputError(
                     f"{executed} is missing. Run `hsa notebook {chapter} --stain {marker} --study {study.name}`."

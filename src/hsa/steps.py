@@ -1,9 +1,9 @@
 """The steps of a study. Each makes its files if they are missing or out of date, and gives what it made.
 
-The command line, the workflow and the notebooks call these same functions. A file is out of date when the
-settings or the source that made it have changed (`stamp`), not when its clock says so.
+The command line, the workflow and the notebooks call these same functions. What is out of date, `hsa.stamps` tells.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +13,9 @@ from hsa import cohort as cohorts
 from hsa import files
 from hsa.cohort import Cohort
 from hsa.errors import InputError
-from hsa.settings import VirtualCohort
+from hsa.settings import Training, VirtualCohort
+from hsa.stamps import is_tuned, stamp
 from hsa.study import Study
-
-_VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
-_FEATURES = ("slide.py", "tiling.py", "encoders.py", "features.py")
-_TRAINING = (
-    *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py"),
-    *("checkpoints.py", "fold.py", "training.py"),
-)
-_EVALUATION = ("probe.py", "metrics.py", "comparison.py", "alignment.py", "evaluation.py")
-
-
-def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
-    """Fingerprint everything that the files of a step depend on, the steps before it included.
-
-    Args:
-        study: the study.
-        step: cohort, features, train or evaluate.
-        marker: for train and evaluate.
-        method: for train.
-    """
-    parts: dict[str, Any] = study.model_dump(mode="json")
-    if step == "cohort":
-        if isinstance(study.cohort, VirtualCohort):
-            return files.stamp([parts["cohort"], list(study.markers)], *_VIRTUAL)
-        manifest = cohorts.manifest_path(study)
-        return files.stamp([parts["cohort"], manifest.read_text() if manifest.is_file() else None], "cohort.py")
-    if step == "features":
-        return files.stamp([stamp(study, "cohort"), parts["tiles"], parts["encoder"]], *_FEATURES)
-    if step == "train":
-        deal = [study.evaluation.folds, study.evaluation.fold_seed, study.seed]
-        settings = [parts["model"], parts["training"], parts["methods"][method], deal]
-        return files.stamp([stamp(study, "features"), marker, settings], *_TRAINING)
-    trained = [stamp(study, "train", marker, name) for name in study.methods]
-    return files.stamp([trained, study.baseline, study.full, parts["evaluation"]], *_EVALUATION)
 
 
 def make_cohort(study: Study, workers: int = 1, progress: bool = True) -> Cohort:
@@ -83,29 +51,62 @@ def make_features(study: Study, workers: int = 1, progress: bool = True) -> Coho
     return cohort
 
 
+def tune(study: Study, marker: str, method: str, progress: bool = True) -> dict[int, Training] | None:
+    """Choose the training settings of each fold of a method by its validation cases.
+
+    Returns:
+        Fold -> settings; None if the study does not tune, or the method has nothing to train.
+    """
+    if not is_tuned(study, method):
+        return None
+    from hsa import tuning
+
+    folder, current = study.paths.tuning(marker, method), stamp(study, "tune", marker, method)
+    if not _is_fresh(folder / "chosen.json", current):
+        tuning.tune(study, _encoded(study, progress), marker, method, folder, current, progress)
+    candidates = tuning.settings(study)
+    return {fold: candidates[k] for fold, k in enumerate(files.read_json(folder / "chosen.json")["folds"])}
+
+
 def train(study: Study, marker: str, method: str, progress: bool = True) -> None:
-    """Fit one method on every fold of one marker and embed all its slides."""
+    """Fit one method on every fold of one marker, with every seed, embed all its slides, and fit the probe."""
+    from hsa.probe import probe_folds
     from hsa.training import fit
 
     study.require_marker(marker)
     study.require_method(method)
-    folder = study.paths.method(marker, method)
-    current = stamp(study, "train", marker, method)
-    if _is_fresh(folder / "made.json", current):
-        return
-    if _is_fresh(study.paths.bags / "made.json", stamp(study, "features")):
-        cohort = make_cohort(study, progress=progress)
-    else:
-        cohort = make_features(study, progress=progress)
-    fit(study, cohort, marker, method, folder, progress=progress)
-    files.write_json(folder / "made.json", {"stamp": current})
+    for one in map(study.at, study.seeds):
+        folder, current = one.paths.method(marker, method), stamp(one, "train", marker, method)
+        if not _is_fresh(folder / "made.json", current):
+            cohort, chosen = _encoded(study, progress), tune(study, marker, method, progress)
+            fit(one, cohort, marker, method, folder, chosen=chosen, progress=progress)
+            files.write_json(folder / "made.json", {"stamp": current})
+        current = stamp(one, "probe", marker, method)
+        if not _is_fresh(folder / "probe.json", current):
+            predictions, probes = probe_folds(pd.read_parquet(folder / "embeddings_he.parquet"), one.seed)
+            files.write_frame(folder / "predictions.csv", predictions)
+            files.write_json(folder / "study.json", _description(study, marker, method, predictions))
+            files.write_json(folder / "probe.json", {"stamp": current, "folds": probes})
+
+
+def _description(study: Study, marker: str, method: str, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Say what a method's folder was made for: what one needs to predict new slides with it."""
+    parts = study.model_dump(mode="json")
+    names = study.markers[marker]
+    labels = predictions[predictions["split"] == "test"]["label"]
+    return {
+        **{"study": study.name, "title": study.title, "marker": marker, "method": method},
+        **{key: parts[key] for key in ("tiles", "encoder")},
+        "classes": [names.negative, names.positive],
+        "prevalence": float(labels.mean()),
+    }
 
 
 def embeddings(study: Study, marker: str, method: str, stain: str, progress: bool = True) -> pd.DataFrame:
     """Read the embeddings of one method, training it first if need be.
 
     Args:
-        study: the study.
+        study: the study, with one seed.
         marker: the marker.
         method: the method.
         stain: "HE" or "IHC".
@@ -122,6 +123,7 @@ def describe(study: Study, marker: str, method: str) -> dict[str, Any]:
     """Describe a trained method in one row: title, slide encoder, losses, trained parameters, embedding width."""
     from hsa.checkpoints import load_fold
 
+    study = study.at(study.seed)
     train(study, marker, method)
     model, record = load_fold(study.paths.method(marker, method), 0)
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad) if record["history"] else 0
@@ -140,8 +142,9 @@ def history(study: Study, marker: str, method: str) -> pd.DataFrame:
     """Gather the losses of every fold of a trained method.
 
     Returns:
-        Columns fold, epoch, split (train or val), one for each loss, and total.
+        Columns fold, epoch, split (train or val), one for each loss, and total; of the first seed.
     """
+    study = study.at(study.seed)
     train(study, marker, method)
     rows = []
     for path in sorted(study.paths.method(marker, method).glob("fold*.json")):
@@ -159,42 +162,84 @@ def best_epochs(study: Study, marker: str, method: str) -> pd.Series:
 
 
 def evaluate(study: Study, marker: str, progress: bool = True) -> dict[str, Any]:
-    """Evaluate every method of one marker.
+    """Evaluate every method of one marker, over all seeds.
 
     Returns:
         What evaluation.json holds, see `hsa.evaluation.evaluate`.
     """
     from hsa.evaluation import evaluate as run
+    from hsa.probe import majority
 
     study.require_marker(marker)
-    folder = study.paths.marker(marker)
-    current = stamp(study, "evaluate", marker)
+    folder, current = study.paths.marker(marker), stamp(study, "evaluate", marker)
     if not _is_fresh(folder / "evaluation.json", current):
-        pairs = {
-            method: tuple(embeddings(study, marker, method, stain, progress) for stain in ("HE", "IHC"))
-            for method in study.methods
-        }
-        run(study, marker, pairs, folder, current)
+        for method in study.methods:
+            train(study, marker, method, progress)
+        folds = cohorts.fold_table(study, make_cohort(study, progress=progress), marker)
+        predictions = {"majority": _over_seeds(study, lambda one: majority(folds))}
+        for method in study.methods:
+            predictions[method] = _over_seeds(study, lambda one, m=method: _predictions(one, marker, m))
+
+        def both(method: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+            return tuple(embeddings(study.at(seed), marker, method, stain, progress) for stain in ("HE", "IHC"))
+
+        run(study, marker, predictions, _ceilings(study, marker, folds), both, folder, current)
     return files.read_json(folder / "evaluation.json")
+
+
+def _predictions(one: Study, marker: str, method: str) -> pd.DataFrame:
+    keys = {"case_id": str, "patient_id": str}
+    return pd.read_csv(one.paths.method(marker, method) / "predictions.csv", dtype=keys)
+
+
+def _over_seeds(study: Study, read: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([read(one).assign(seed=one.seed) for one in map(study.at, study.seeds)], ignore_index=True)
+
+
+def _ceilings(study: Study, marker: str, folds: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Predict from what a model of H&E slides never sees: the truth, if it is known, and the IHC slides."""
+    from hsa.ceilings import oracle_embeddings
+    from hsa.probe import probe_folds
+
+    found = {}
+    if isinstance(study.cohort, VirtualCohort):
+        truth = oracle_embeddings(folds, pd.read_csv(study.paths.cohort / "truth.csv", dtype={"case_id": str}))
+        found["oracle"] = _over_seeds(study, lambda one: probe_folds(truth, one.seed)[0])
+    means = [name for name, method in study.methods.items() if method.encoder == "mean"]
+    if means and study.design.pairs == "own":
+        one = study.at(study.seed)
+        ihc = embeddings(one, marker, means[0], "IHC")
+        found["ihc"] = _over_seeds(study, lambda one: probe_folds(ihc, one.seed, marker)[0])
+    return found
 
 
 def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     """Gather every headline number of the study in summary.json.
 
     Returns:
-        "prediction": stain -> method -> metric -> value, low, high, n; "difference": stain -> metric or test;
-        "alignment": stain -> method -> measure -> value, low, high, n; "published": stain -> value, low, high.
+        "prediction" and "ceiling": stain -> method -> metric -> value, low, high, n, seed_sd; "difference" and
+        "against_baseline": stain -> metric or test; "alignment": stain -> method -> measure -> value, low, high, n;
+        "holm": test -> stain -> p, corrected over the stains; "power"; "published": stain -> value, low, high.
     """
+    from hsa.comparison import holm
     from hsa.report import provenance
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
-    parts = ("prediction", "difference", "alignment", "cases")
+    parts = ("prediction", "ceiling", "difference", "against_baseline", "alignment", "cases", "power")
     summary: dict[str, Any] = {p: {m: e[p] for m, e in evaluations.items()} for p in parts}
+    found = {m: e["difference"] for m, e in evaluations.items()}
+    summary["holm"] = {
+        "delong": holm({m: d["delong"]["p"] for m, d in found.items()}),
+        "wilcoxon_positives": holm({m: d["wilcoxon"]["positives"]["p"] for m, d in found.items()}),
+        "wilcoxon_negatives": holm({m: d["wilcoxon"]["negatives"]["p"] for m, d in found.items()}),
+    }
     summary["published"] = {
         name: dict(zip(("value", "low", "high"), marker.published_f1, strict=True)) if marker.published_f1 else None
         for name, marker in study.markers.items()
     }
-    summary["provenance"] = provenance(study, title=study.title, baseline=study.baseline, full=study.full)
+    named = {name: method.title for name, method in study.methods.items()}
+    titles = {"title": study.title, "baseline": study.baseline, "full": study.full, "methods": named}
+    summary["provenance"] = provenance(study, **titles)
     files.write_json(study.paths.summary, summary)
     return summary
 
@@ -208,6 +253,12 @@ def read_summary(study: Study) -> dict[str, Any]:
     if not study.paths.summary.is_file():
         raise InputError(f"{study.paths.summary} is missing. Run `hsa evaluate --study {study.name}`.")
     return files.read_json(study.paths.summary)
+
+
+def _encoded(study: Study, progress: bool) -> Cohort:
+    """Read the cohort, whose bags are there or are made first."""
+    fresh = _is_fresh(study.paths.bags / "made.json", stamp(study, "features"))
+    return make_cohort(study, progress=progress) if fresh else make_features(study, progress=progress)
 
 
 def _is_fresh(path: Path, current: str) -> bool:

@@ -2,7 +2,6 @@
 
 import difflib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,7 +10,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
+from hsa.paths import Paths
 from hsa.settings import (
+    Candidate,
+    Design,
     Encoder,
     Evaluation,
     ManifestCohort,
@@ -22,43 +24,9 @@ from hsa.settings import (
     Section,
     Tiles,
     Training,
+    Tuning,
     VirtualCohort,
 )
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the files of a study live, below `results/<study>/`."""
-
-    root: Path
-    seed: int
-
-    @property
-    def cohort(self) -> Path:
-        """Folder of the virtual cohort: slides, manifest.csv, truth.csv."""
-        return self.root / "cohort"
-
-    @property
-    def bags(self) -> Path:
-        """Folder of one HDF5 bag a slide."""
-        return self.root / "bags"
-
-    @property
-    def summary(self) -> Path:
-        """Every headline number of the study."""
-        return self.root / "summary.json"
-
-    def marker(self, marker: str) -> Path:
-        """Folder of what is made for one marker with this seed."""
-        return self.root / f"seed{self.seed}" / marker.lower()
-
-    def method(self, marker: str, method: str) -> Path:
-        """Folder of one method's models, embeddings and predictions."""
-        return self.marker(marker) / method
-
-    def notebook(self, marker: str, name: str) -> Path:
-        """One executed notebook."""
-        return self.marker(marker) / "notebooks" / f"{name}.ipynb"
 
 
 class Study(Section):
@@ -66,7 +34,8 @@ class Study(Section):
 
     name: Name
     title: str
-    seed: int = 0
+    seeds: Annotated[list[int], Field(min_length=1)] = Field(default=[0], description="training seeds")
+    bags: Name | None = Field(default=None, description="study whose slides and bags to use instead of own ones")
     cohort: Annotated[VirtualCohort | ManifestCohort, Field(discriminator="kind")]
     markers: Annotated[dict[Name, Marker], Field(min_length=1)]
     tiles: Tiles = Tiles()
@@ -75,8 +44,13 @@ class Study(Section):
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
     baseline: str = Field(description="the method that the full method is compared with")
     full: str = Field(description="the method with all three losses")
+    design: Design = Design()
     training: Training = Training()
+    tuning: Tuning | None = None
     evaluation: Evaluation = Evaluation()
+    sweep: dict[str, dict[float, dict[str, Any]]] | None = Field(
+        default=None, description="axis -> value -> what it changes (dotted keys); {} is the study itself"
+    )
     file: Path = Field(exclude=True, description="where the study was read from; not a key of the file")
 
     @model_validator(mode="after")
@@ -88,6 +62,10 @@ class Study(Section):
             raise ValueError("markers: HE is the routine stain, not a marker")
         if len({m.lower() for m in self.markers}) < len(self.markers):
             raise ValueError("markers: two names differ in case only, so their folders would be one")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one stands twice; a seed used twice is one run, not two")
+        if self.tuning and self.tuning.seed in self.seeds:
+            raise ValueError("tuning.seed: also stands in seeds; the trials must not be the runs that are judged")
         return self
 
     @property
@@ -98,8 +76,18 @@ class Study(Section):
 
     @property
     def paths(self) -> Paths:
-        """Where this study's files live, for this seed."""
-        return Paths(self.home / "results" / self.name, self.seed)
+        """Where this study's files live, for these seeds."""
+        results = self.home / "results"
+        return Paths(results / self.name, results / (self.bags or self.name), tuple(self.seeds))
+
+    @property
+    def seed(self) -> int:
+        """The first training seed: that of draws which concern no single run, such as bootstrap samples."""
+        return self.seeds[0]
+
+    def at(self, seed: int) -> "Study":
+        """Take the same study with one training seed."""
+        return self.model_copy(update={"seeds": [seed]})
 
     def require_marker(self, marker: str) -> str:
         """Return `marker`, or raise an `InputError` that lists the markers of this study."""
@@ -159,17 +147,42 @@ def find(study: str | Path) -> Path:
     )
 
 
-def load(study: str | Path, seed: int | None = None) -> Study:
+def load(study: str | Path, seed: int | None = None, changes: dict[str, Any] | None = None) -> Study:
     """Read and check a study.
+
+    A file may say `extends: <study>`: it then holds only what differs. Sections are merged key by key; lists and
+    `methods` replace what they extend.
 
     Args:
         study: path of a YAML file, or the name of one in `studies/`.
-        seed: training seed to use in place of the file's.
+        seed: the one training seed to use in place of the file's.
+        changes: dotted key -> value, put over what the file says, such as {"training.lr": 1e-3}.
 
     Raises:
         InputError: names the file, the key and the remedy, for all problems at once.
     """
     path = find(study)
+    data = _read(path)
+    for key, value in (changes or {}).items():
+        part: Any = value
+        for name in reversed(key.split(".")):
+            part = {name: part}
+        data = _merge(data, part)
+    if seed is not None:
+        data["seeds"] = [seed]
+    try:
+        chosen = Study(**data, file=path)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    if chosen.bags and chosen.bags != chosen.name:
+        _check_shared(chosen)
+    return chosen
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a study file with what it extends."""
+    if path.resolve() in seen:
+        raise InputError(f"{path}: extends itself, by way of {', '.join(p.name for p in seen)}. Remove one `extends`.")
     try:
         data = yaml.load(path.read_text(), Loader=_Loader)
     except yaml.YAMLError as error:
@@ -178,12 +191,33 @@ def load(study: str | Path, seed: int | None = None) -> Study:
         raise InputError(f"{path}: expected keys and values such as `name: virtual`, found {type(data).__name__}.")
     if "file" in data:
         raise InputError(f"{path}: file: unknown key; remove it.")
-    if seed is not None:
-        data["seed"] = seed
-    try:
-        return Study(**data, file=path)
-    except ValidationError as error:
-        raise InputError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    if "extends" not in data:
+        return data
+    base = data.pop("extends")
+    beside = path.parent / f"{base}.yml"
+    return _merge(_read(beside if beside.is_file() else find(base), (*seen, path.resolve())), data)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "methods"
+        merged[key] = _merge(base[key], value) if inner else value
+    return merged
+
+
+def _check_shared(study: Study) -> None:
+    """Refuse a study that uses bags made from other slides or in another way than it says itself."""
+    owner = load(study.file.parent / f"{study.bags}.yml" if study.file.suffix else study.bags)
+    for part in ("cohort", "markers", "tiles", "encoder"):
+        ours, theirs = (s.model_dump(mode="json")[part] for s in (study, owner))
+        if part == "markers":
+            ours, theirs = list(ours), list(theirs)
+        if ours != theirs:
+            raise InputError(
+                f"{study.file}: bags: {study.bags}, but `{part}` differs from {owner.file}. "
+                f"Give it the same {part}, for example by `extends: {study.bags}`, or remove `bags`."
+            )
 
 
 def _explain(path: Path, problem: dict) -> str:
@@ -204,11 +238,13 @@ def _explain(path: Path, problem: dict) -> str:
 def _allowed(location: list[str]) -> list[str]:
     named = {"markers": Marker, "methods": Method}
     if not location:
-        return [key for key in Study.model_fields if key != "file"]
+        return ["extends", *(key for key in Study.model_fields if key != "file")]
     if location[0] in named:
         return list(named[location[0]].model_fields)
     if location[0] == "cohort":
         return sorted({*VirtualCohort.model_fields, *ManifestCohort.model_fields})
+    if location[0] == "tuning":
+        return list((Candidate if "candidates" in location else Tuning).model_fields)
     return list(Study.model_fields[location[0]].annotation.model_fields)
 
 

@@ -1,19 +1,18 @@
-"""The tables and sentences of the results, written from summary.json and nothing else."""
+"""The tables and sentences of the results, written from a study's summary.json and nothing else."""
 
 from typing import Any
 
 from hsa import steps
+from hsa.ceilings import TITLES as CEILINGS
 from hsa.study import Study
 
+Summary = dict[str, Any]
 _METRICS = {
-    "weighted_f1": "weighted F1",
     "roc_auc": "ROC AUC",
+    "weighted_f1": "weighted F1",
     "balanced_accuracy": "balanced accuracy",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
     "average_precision": "average precision",
 }
-_HEADLINE = ("weighted_f1", "roc_auc", "balanced_accuracy")
 
 
 def interval(number: dict[str, Any], sign: bool = False) -> str:
@@ -25,7 +24,7 @@ def interval(number: dict[str, Any], sign: bool = False) -> str:
 
 def titles(study: Study) -> dict[str, str]:
     """Name every evaluated method as figures and tables do, in their order."""
-    return {"majority": "Majority class", **{name: method.title for name, method in study.methods.items()}}
+    return _named({name: method.title for name, method in study.methods.items()})
 
 
 def headline(study: Study) -> str:
@@ -43,112 +42,115 @@ def headline(study: Study) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def fragments(study: Study) -> dict[str, str]:
-    """Write every generated piece of the book: file name -> Markdown.
-
-    Raises:
-        InputError: summary.json is missing.
-    """
-    summary = steps.read_summary(study)
-    return {
-        "prediction.md": _prediction(study, summary),
-        "difference.md": _difference(study, summary),
-        "alignment.md": _alignment(study, summary),
-        "published.md": _published(study, summary),
-        "verdict.md": _verdict(study, summary),
-        "imprints.md": _imprints(),
+def fragments(summary: Summary, prefix: str = "") -> dict[str, str]:
+    """Write the pieces of the book that tell one study's results: file name -> Markdown."""
+    made = {
+        "prediction": prediction(summary),
+        "difference": difference(summary),
+        "ablation": ablation(summary),
+        "alignment": alignment(summary),
+        "published": published(summary),
+        "power": power(summary),
+        "verdict": verdict(summary),
     }
+    return {f"{prefix}{name}.md": text for name, text in made.items()}
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _prediction(study: Study, summary: dict) -> str:
+def prediction(summary: Summary) -> str:
+    """Every method and ceiling of every stain: the metrics with intervals, calibration error, spread over seeds."""
     rows = []
-    for marker in study.markers:
-        methods = summary["prediction"][marker]
-        cases = summary["cases"][marker]
-        rows.append([f"**{marker}**, {cases['n']} cases, {cases['positive']} positive", *[""] * len(_HEADLINE)])
-        for name, title in titles(study).items():
-            rows.append([title, *(interval(methods[name][metric]) for metric in _HEADLINE)])
-    return _table(["", *(_METRICS[metric] for metric in _HEADLINE)], rows)
+    for marker, cases in summary["cases"].items():
+        rows.append([f"**{marker}**: {cases['n']} cases, {cases['positive']} positive", *[""] * (len(_METRICS) + 2)])
+        scored = {name: (title, summary["prediction"][marker][name]) for name, title in _methods(summary).items()}
+        scored |= {name: (f"*{CEILINGS[name]}*", found) for name, found in summary["ceiling"][marker].items()}
+        for title, found in scored.values():
+            spread = found["roc_auc"].get("seed_sd")
+            error = f"{found['calibration_error']['value']:.3f}"
+            shown = "one seed" if spread is None else f"{spread:.3f}"
+            rows.append([title, *(interval(found[metric]) for metric in _METRICS), shown, error])
+    return table(["", *_METRICS.values(), "SD of AUC over seeds", "calibration error"], rows)
 
 
-def _difference(study: Study, summary: dict) -> str:
-    rows = []
-    for marker in study.markers:
-        found = summary["difference"][marker]
+def difference(summary: Summary) -> str:
+    """The full method against the baseline, with every test; p values corrected over the stains in brackets."""
+    rows, holm = [], summary["holm"]
+    for marker, found in summary["difference"].items():
         wilcoxon = found["wilcoxon"]
-        rows.append(
-            [
-                marker,
-                interval(found["metrics"]["weighted_f1"], sign=True),
-                interval(found["metrics"]["roc_auc"], sign=True),
-                _p(found["delong"]["p"]),
-                _p(wilcoxon["positives"]["p"]),
-                _p(wilcoxon["negatives"]["p"]),
-            ]
+        pairs = (
+            (found["delong"]["p"], holm["delong"][marker]),
+            (wilcoxon["positives"]["p"], holm["wilcoxon_positives"][marker]),
+            (wilcoxon["negatives"]["p"], holm["wilcoxon_negatives"][marker]),
         )
-    head = ["", "weighted F1", "ROC AUC", "DeLong p", "Wilcoxon p, positives", "Wilcoxon p, negatives"]
-    text = f"{study.methods[study.full].title} minus {study.methods[study.baseline].title.lower()}, on the same cases:"
-    return f"{text}\n\n{_table(head, rows)}"
+        gains = [interval(found["metrics"][metric], sign=True) for metric in ("roc_auc", "weighted_f1")]
+        rows.append([marker, *gains, *(f"{_p(p)} ({_p(corrected)})" for p, corrected in pairs)])
+    head = ["", "ROC AUC", "weighted F1", "DeLong p (Holm)", "Wilcoxon p, positives", "Wilcoxon p, negatives"]
+    full, base = _compared(summary)
+    return f"{full} minus {base.lower()}, on the same cases:\n\n{table(head, rows)}"
 
 
-def _alignment(study: Study, summary: dict) -> str:
+def ablation(summary: Summary) -> str:
+    """Every method against the baseline: difference of ROC AUC, and DeLong's p."""
+    markers, named = list(summary["cases"]), summary["provenance"]["methods"]
     rows = []
-    for marker in study.markers:
-        methods = summary["alignment"][marker]
-        rows.append([f"**{marker}**", "", "", "", ""])
-        for name in study.methods:
-            found = methods[name]
+    for name, title in named.items():
+        if name == summary["provenance"]["baseline"]:
+            continue
+        found = [summary["against_baseline"][marker][name] for marker in markers]
+        rows.append([title, *(f"{interval(f['roc_auc'], sign=True)}, p {_p(f['p'], '=')}" for f in found)])
+    return table(["ROC AUC minus the baseline's", *markers], rows)
+
+
+def alignment(summary: Summary) -> str:
+    """Paired against shuffled similarity, retrieval and collapse of every method."""
+    rows = []
+    for marker, methods in summary["alignment"].items():
+        rows.append([f"**{marker}**", *[""] * 5])
+        for name, found in methods.items():
             recall = found["recall_1"]
-            rows.append(
-                [
-                    study.methods[name].title,
-                    interval(found["alignment"], sign=True),
-                    f"{found['paired']['value']:.3f}",
-                    f"{found['shuffled']['value']:.3f}",
-                    f"{recall['value']:.3f} ({recall['chance']:.3f})",
-                ]
-            )
-    return _table(["", "alignment", "paired cosine", "shuffled cosine", "recall@1 (chance)"], rows)
+            cosines = [f"{found[key]['value']:.3f}" for key in ("paired", "shuffled")]
+            cells = [interval(found["alignment"], sign=True), *cosines]
+            cells += [f"{recall['value']:.3f} ({recall['chance']:.3f})", f"{found['cosine_he']['value']:.3f}"]
+            rows.append([summary["provenance"]["methods"][name], *cells])
+    head = ["", "alignment", "paired cosine", "shuffled cosine", "recall@1 (chance)", "cosine of two H&E slides"]
+    return table(head, rows)
 
 
-def _published(study: Study, summary: dict) -> str:
+def published(summary: Summary) -> str:
+    """The paper's numbers, ours, and the ceiling of this cohort."""
+    rows, meta = [], summary["provenance"]
+    for marker, methods in summary["prediction"].items():
+        known, oracle = summary["published"][marker], summary["ceiling"][marker].get("oracle")
+        ceiling = interval(oracle["weighted_f1"]) if oracle else "unknown"
+        full = [interval(known) if known else "unknown", interval(methods[meta["full"]]["weighted_f1"])]
+        base = ["unknown", interval(methods[meta["baseline"]]["weighted_f1"])]
+        rows.append([marker, *full, *base, ceiling, "no: other slides, other encoder"])
+    full, base = _compared(summary)
+    head = [f"{full}, published", f"{full}, here", f"{base}, published", f"{base}, here", "ceiling here"]
+    return table(["weighted F1", *head, "comparable?"], rows)
+
+
+def power(summary: Summary) -> str:
+    """What a cohort of this size can detect, beside what was seen."""
     rows = []
-    for marker in study.markers:
-        methods = summary["prediction"][marker]
-        known = summary["published"][marker]
-        rows.append(
-            [
-                marker,
-                interval(known) if known else "unknown",
-                interval(methods[study.full]["weighted_f1"]),
-                "unknown",
-                interval(methods[study.baseline]["weighted_f1"]),
-                "no: other slides, other encoder",
-            ]
-        )
-    full, base = (study.methods[name].title for name in (study.full, study.baseline))
-    head = [
-        "weighted F1",
-        f"{full}, published",
-        f"{full}, here",
-        f"{base}, published",
-        f"{base}, here",
-        "comparable?",
-    ]
-    return _table(head, rows)
+    for marker, found in summary["power"].items():
+        seen, cases = summary["difference"][marker]["delong"], summary["cases"][marker]
+        least = "none" if found["detectable"] is None else f"{found['detectable']:.3f}"
+        counts = [f"{cases['n']}", f"{cases['positive'] / cases['n']:.0%}"]
+        rows.append([marker, *counts, least, interval(seen, sign=True)])
+    return table(["", "cases", "positive", "detectable difference of AUC", "difference seen (DeLong)"], rows)
 
 
-def _verdict(study: Study, summary: dict) -> str:
+def verdict(summary: Summary) -> str:
     """Say in words what the intervals say: better, worse, or not settled."""
-    full, base = (study.methods[name].title for name in (study.full, study.baseline))
+    full, base = _compared(summary)
     lines = []
-    for marker in study.markers:
-        found = summary["difference"][marker]
+    for marker, found in summary["difference"].items():
         auc = found["metrics"]["roc_auc"]
         if auc["low"] > 0:
             says = "predicts better with alignment than without"
@@ -156,7 +158,7 @@ def _verdict(study: Study, summary: dict) -> str:
             says = "predicts worse with alignment than without"
         else:
             says = "shows no difference that this cohort could settle"
-        aligned = summary["alignment"][marker][study.full]["alignment"]
+        aligned = summary["alignment"][marker][summary["provenance"]["full"]]["alignment"]
         apart = "lie nearer to each other than to others" if aligned["low"] > 0 else "lie no nearer than others"
         lines.append(
             f"- **{marker}** {says}: ROC AUC differs by {interval(auc, sign=True)}. H&E slides and their own IHC "
@@ -165,7 +167,7 @@ def _verdict(study: Study, summary: dict) -> str:
     return f"{full} against {base.lower()}, {summary['provenance']['title'].lower()}:\n\n" + "\n".join(lines) + "\n"
 
 
-def _imprints() -> str:
+def imprints() -> str:
     """Say what each marker of the virtual tissue leaves in H&E, from the table that the simulation reads."""
     from hsa.virtual.markers import LATENTS, MARKERS
 
@@ -174,8 +176,22 @@ def _imprints() -> str:
         for marker, programme in MARKERS.items()
         for latent, weight in programme.imprint.items()
     ]
-    return _table(["marker", "latent", "weight", "what one unit of it changes"], rows)
+    return table(["marker", "latent", "weight", "what one unit of it changes"], rows)
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _named(methods: dict[str, str]) -> dict[str, str]:
+    return {"majority": "Majority class", **methods}
+
+
+def _methods(summary: Summary) -> dict[str, str]:
+    return _named(summary["provenance"]["methods"])
+
+
+def _compared(summary: Summary) -> tuple[str, str]:
+    """Titles of the full method and the baseline."""
+    meta = summary["provenance"]
+    return meta["methods"][meta["full"]], meta["methods"][meta["baseline"]]
+
+
+def _p(value: float, equals: str = "") -> str:
+    return "< 0.001" if value < 0.001 else f"{equals} {value:.3f}".strip()

@@ -3,7 +3,7 @@
 Prediction needs the H&E bags alone: `embed_he` reads nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hsa import checkpoints
 from hsa.batches import Bags
-from hsa.cohort import HE, Cohort
+from hsa.cohort import HE, Cohort, fold_table
 from hsa.files import stamp, write_frame
 from hsa.fold import Run, embed_slides, seed_torch, train_fold
 from hsa.model import STAINS, SlideModel
@@ -35,6 +35,7 @@ def fit(
     method: str,
     folder: str | Path,
     *,
+    chosen: Mapping[int, Training] | None = None,
     progress: bool = True,
     fabric: Fabric | None = None,
     threads: int = 1,
@@ -50,6 +51,7 @@ def fit(
         marker: which stain to pair with H&E, and whose labels to learn.
         method: name of one of the study's methods.
         folder: gets fold<k>.safetensors, fold<k>.json, embeddings_he.parquet, embeddings_ihc.parquet.
+        chosen: settings of each fold, where they were tuned; by default the study's for all.
         progress: show a bar over the epochs of all folds.
         fabric: launched, to use several devices; by default one, a GPU if there is one.
         threads: of the CPU. Sums depend on their number in the last bits, so it is not the machine's.
@@ -62,42 +64,43 @@ def fit(
         InputError: an unknown method, or a bag that is missing or of another tile encoder.
     """
     study.require_method(method)
-    folder, chosen, training = Path(folder), study.methods[method], study.training
-    fabric = fabric or _one_device(training)
-    bags, folds = Bags(study.paths.bags), _fold_table(study, cohort, marker)
+    folder, way = Path(folder), study.methods[method]
+    fabric = fabric or _one_device(study.training)
+    bags, folds = _bags(study, way.encoder), fold_table(study, cohort, marker)
     first = folds[folds["fold"] == 0]
-    settings = {
-        "input": {
-            "in_dim": bags[first["he"].iloc[0]][0].shape[1],
-            "encoder": chosen.encoder,
-            "classify": "classification" in chosen.losses,
-            "tile_size": study.tiles.size_px,
-        },
-        "model": study.model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
-        "losses": list(chosen.losses),
-        "seed": study.seed,
-        "processes": fabric.world_size,
-        "threads": threads,
-    }
     origin = [bags.origin(first["he"]), bags.origin(first["ihc"]), folds.to_csv(index=False)]
-    current = stamp([settings, origin], *MODULES)
-    epochs = training.epochs if chosen.losses else 0
+    epochs = study.training.epochs if way.losses else 0
     total, name = study.evaluation.folds * epochs, f"{marker} {method}"
     with _repeatable(threads), tqdm(total=total, desc=name, unit="epoch", disable=not progress) as bar:
         for fold, rows in folds.groupby("fold"):
+            training = (chosen or {}).get(fold, study.training)
+            settings = {
+                "input": {
+                    "in_dim": bags[first["he"].iloc[0]][0].shape[1],
+                    "encoder": way.encoder,
+                    "classify": "classification" in way.losses,
+                    "tile_size": study.tiles.size_px,
+                },
+                "model": study.model.model_dump(mode="json"),
+                "training": training.model_dump(mode="json"),
+                "losses": list(way.losses),
+                "seed": study.seed,
+                "processes": fabric.world_size,
+                "threads": threads,
+            }
+            current = stamp([settings, origin], *MODULES)
             if checkpoints.is_finished(folder, fold, current):
                 bar.update(epochs)
                 continue
             seed = (study.seed, int(fold))
             seed_torch(*seed)
             model = SlideModel(**settings["input"], model=study.model)
-            train = rows[rows["split"] == "train"]
+            train = rows[rows["split"].isin(["train", "pairs"])]
             for stain in STAINS:
                 model.set_scale(stain, *bags.mean_and_deviation(train[stain]))
             history = []
             if epochs:
-                run = Run(fabric, bags, training, chosen.losses, seed)
+                run = Run(fabric, bags, training, way.losses, seed)
                 resume = checkpoints.Resume(folder, fold, current)
                 history = train_fold(run, model, rows, resume, bar.update)
             if fabric.is_global_zero:
@@ -138,16 +141,14 @@ def embed_he(
     Raises:
         InputError: a model or an H&E bag is missing.
     """
-    fabric = fabric or _one_device(study.training)
-    folds, bags = _fold_table(study, cohort, marker), Bags(study.paths.bags)
+    fabric, folds = fabric or _one_device(study.training), fold_table(study, cohort, marker)
+    _, record = checkpoints.load_fold(Path(folder), 0)
+    bags = _bags(study, record["settings"]["input"]["encoder"])
     return _embed(folds, "he", marker, Path(folder), bags, fabric, threads)
 
 
-def _fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
-    """Rows of `cohort.folds` with patient_id, he, ihc and label, sorted by fold and case."""
-    folds = cohort.folds(marker, study.evaluation.folds, study.evaluation.fold_seed)
-    table = folds.merge(cohort.cases(marker), on="case_id", validate="many_to_one")
-    return table.sort_values(["fold", "case_id"], ignore_index=True)
+def _bags(study: Study, encoder: str) -> Bags:
+    return Bags(study.paths.bags, colours=encoder == "colour")
 
 
 def _embed(

@@ -33,9 +33,9 @@ class Programme:
         immune: share of lymphocytes that stain.
         stroma: share of stromal cells that stain (the internal control of an aberrant marker).
         patchiness: share of the variance of single-cell positivity that neighbours have in common.
-        reader_sd: reader error of the fraction, in logits. 0.2 reads 20 % as 17-23 % (1 SD), the order of
+        reader_sd: error of one reader of the fraction, in logits. 0.3 reads 20 % as 16-25 % (1 SD), the order of
             the between-reader spread of Ki-67 counts.
-        reader_flip: chance that the whole pattern is misread, whatever the fraction.
+        reader_flip: chance that one reader misreads the whole pattern, whatever the fraction.
     """
 
     pattern: str
@@ -81,7 +81,7 @@ MARKERS: dict[str, Programme] = {
     # Proliferation: mitoses, dense chromatin, crowded nuclei.
     "Ki-67": Programme(
         pattern="nuclear",
-        centre=-1.28,
+        centre=-2.3,
         spread=1.05,
         positive=0.20,
         imprint={"mitoses": 1.0, "hyperchromasia": 1.0, "crowding": 1.0},
@@ -89,7 +89,7 @@ MARKERS: dict[str, Programme] = {
         immune=0.05,
         stroma=0.02,
         patchiness=0.25,
-        reader_sd=0.2,
+        reader_sd=0.3,
     ),
     # TP53 mutation: genomic instability seen as pleomorphism, large nuclei, prominent nucleoli. Stroma and
     # lymphocytes stain weakly, so that a null tumour can be told from a failed stain.
@@ -107,7 +107,7 @@ MARKERS: dict[str, Programme] = {
         stroma=0.15,
         patchiness=0.1,
         reader_sd=0.25,
-        reader_flip=0.03,
+        reader_flip=0.05,
     ),
     # Adaptive immune resistance: interferon from infiltrating lymphocytes induces PD-L1 at the front.
     "PD-L1": Programme(
@@ -119,7 +119,7 @@ MARKERS: dict[str, Programme] = {
         intensity=(0.35, 1.1),
         immune=0.15,
         patchiness=0.6,
-        reader_sd=0.45,
+        reader_sd=0.5,
     ),
 }
 

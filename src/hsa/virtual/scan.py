@@ -19,6 +19,7 @@ from hsa.virtual.markers import MARKERS, programme
 from hsa.virtual.recipe import HE, MPP, Recipe, is_second, photograph, section_truth, stain_number
 from hsa.virtual.specimen import STEP
 
+READERS = 3  # who call each IHC slide, each for himself; the label is what most of them say
 _SOURCES = ("markers", "specimen", "cells", "nuclei", "render", "optics", "artefacts", "recipe", "scan")
 
 
@@ -113,14 +114,16 @@ def make_case(folder: Path, recipe: Recipe, index: int, markers: list[str], mark
         if name == HE:
             continue
         marker = programme(name)
-        read, label = marker.read(section.fraction, recipe.rng(5, index, stain_number(name)))
+        rngs = (recipe.rng(5, index, stain_number(name), reader) for reader in range(READERS))
+        reads, calls = zip(*(marker.read(section.fraction, rng) for rng in rngs), strict=True)
         truth |= {
             f"z_{name}": case.scores[name],
             f"expected_{name}": case.fractions[name],
             f"fraction_{name}": section.fraction,
-            f"read_{name}": read,
+            f"read_{name}": float(np.median(reads)),
+            f"calls_{name}": sum(calls),
             f"true_{name}": marker.call(section.fraction),
-            f"label_{name}": label,
+            f"label_{name}": int(sum(calls) > READERS / 2),
         }
     truth |= {f"latent_{name}": value for name, value in case.latents.items()}
     record = {"stamp": mark, "index": index, "sizes": sizes, "truth": truth}

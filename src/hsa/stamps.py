@@ -1,0 +1,57 @@
+"""Fingerprints: what the files of each step depend on, as settings and as source.
+
+A file is out of date when these have changed, not when its clock says so.
+"""
+
+from typing import Any
+
+from hsa import cohort as cohorts
+from hsa import files
+from hsa.settings import VirtualCohort
+from hsa.study import Study
+
+VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
+FEATURES = ("slide.py", "tiling.py", "encoders.py", "features.py")
+TRAINING = (
+    *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py"),
+    *("checkpoints.py", "fold.py", "training.py"),
+)
+PROBE = ("probe.py", "metrics.py")
+TUNING = (*TRAINING, *PROBE, "tuning.py")
+EVALUATION = (*PROBE, "comparison.py", "alignment.py", "ceilings.py", "power.py", "evaluation.py")
+
+
+def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
+    """Fingerprint everything that the files of a step depend on, the steps before it included.
+
+    Args:
+        study: the study; for train and probe with one seed.
+        step: cohort, features, tune, train, probe or evaluate.
+        marker: for tune and what follows.
+        method: for tune, train and probe.
+    """
+    parts: dict[str, Any] = study.model_dump(mode="json")
+    if step == "cohort":
+        if isinstance(study.cohort, VirtualCohort):
+            return files.stamp([parts["cohort"], list(study.markers)], *VIRTUAL)
+        manifest = cohorts.manifest_path(study)
+        return files.stamp([parts["cohort"], manifest.read_text() if manifest.is_file() else None], "cohort.py")
+    if step == "features":
+        return files.stamp([stamp(study, "cohort"), parts["tiles"], parts["encoder"]], *FEATURES)
+    if step == "evaluate":
+        runs = [stamp(study.at(s), "probe", marker, name) for s in study.seeds for name in study.methods]
+        return files.stamp([runs, study.baseline, study.full, parts["evaluation"]], *EVALUATION)
+    if step == "probe":
+        return files.stamp([stamp(study, "train", marker, method)], *PROBE)
+    way = {key: value for key, value in parts["methods"][method].items() if key != "title"}
+    deal = [study.evaluation.folds, study.evaluation.fold_seed, parts["design"]]
+    settings = [stamp(study, "features"), marker, parts["model"], parts["training"], way, deal]
+    if step == "tune":
+        return files.stamp([settings, parts["tuning"]], *TUNING)
+    tuned = stamp(study, "tune", marker, method) if is_tuned(study, method) else None
+    return files.stamp([settings, tuned, study.seed], *TRAINING)
+
+
+def is_tuned(study: Study, method: str) -> bool:
+    """Tell whether the hyper-parameters of a method are chosen by trials."""
+    return study.tuning is not None and bool(study.methods[method].losses)

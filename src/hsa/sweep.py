@@ -1,0 +1,84 @@
+"""When does alignment help? The same study at several points, one thing changed at a time."""
+
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from hsa import steps
+from hsa.errors import InputError
+from hsa.files import write_frame
+from hsa.study import Study, load
+
+
+def points(study: Study) -> list[tuple[str, float, Study]]:
+    """Give axis, value and study of each point; a point that changes nothing is the study itself.
+
+    Raises:
+        InputError: the study has no sweep, or a point is no valid study.
+    """
+    if not study.sweep:
+        raise InputError(f"{study.file}: no `sweep`. Add one: axis -> value -> what it changes.")
+    found = []
+    for axis, values in study.sweep.items():
+        for value, changes in values.items():
+            name = f"{study.name}-{axis.replace(' ', '-')}-{value:g}"
+            found.append((axis, value, load(study.file, changes={**changes, "name": name}) if changes else study))
+    return found
+
+
+def run(study: Study, workers: int = 1, progress: bool = True) -> Path:
+    """Evaluate every point, the slides and bags first, then one marker of one point in each process.
+
+    What is done is kept, so an interrupted sweep goes on where it stopped.
+
+    Args:
+        study: with a sweep.
+        workers: processes.
+        progress: show bars.
+
+    Returns:
+        The path of sweep.csv: a row a point and marker: axis, value, marker, n, positive; for each method its ROC
+        AUC; gain (full minus baseline), low, high, p (DeLong); alignment and recall_1 of the full method.
+    """
+    todo = points(study)
+    for _, _, point in todo:
+        steps.make_features(point, workers, progress)
+    jobs = {(point.name, marker): (point, marker) for _, _, point in todo for marker in point.markers}
+    done: dict[tuple[str, str], dict[str, Any]] = {}
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        tqdm(total=len(jobs), desc="points x stains", disable=not progress) as bar,
+    ):
+        futures = {pool.submit(steps.evaluate, *job, False): key for key, job in jobs.items()}
+        try:
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    rows = [
+        {"axis": axis, "value": value, "marker": marker, **_row(point, done[point.name, marker])}
+        for axis, value, point in todo
+        for marker in point.markers
+    ]
+    path = study.paths.root / "sweep.csv"
+    write_frame(path, pd.DataFrame(rows))
+    return path
+
+
+def _row(study: Study, found: dict[str, Any]) -> dict[str, float]:
+    gain, aligned = found["difference"]["metrics"]["roc_auc"], found["alignment"][study.full]
+    auc = {f"auc_{name}": found["prediction"][name]["roc_auc"]["value"] for name in study.methods}
+    return {
+        **found["cases"],
+        **auc,
+        **{"gain": gain["value"], "low": gain["low"], "high": gain["high"]},
+        "p": found["difference"]["delong"]["p"],
+        "alignment": aligned["alignment"]["value"],
+        "recall_1": aligned["recall_1"]["value"],
+    }

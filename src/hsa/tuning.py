@@ -1,0 +1,64 @@
+"""The choice of hyper-parameters: every trained method tries the same candidates and is judged by validation cases.
+
+In each fold the candidate wins whose embeddings let a probe, fitted on the train cases, rank the validation cases
+best. Test cases are not looked at. The trials have a training seed of their own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from hsa.cohort import Cohort
+from hsa.files import write_frame, write_json
+from hsa.probe import probe_folds
+from hsa.settings import Training
+from hsa.study import Study
+from hsa.training import fit
+
+
+def settings(study: Study) -> list[Training]:
+    """Give the training settings of each candidate of `study.tuning`, in order."""
+    given = [candidate.model_dump(exclude_none=True) for candidate in study.tuning.candidates]
+    return [study.training.model_copy(update=update) for update in given]
+
+
+def tune(
+    study: Study, cohort: Cohort, marker: str, method: str, folder: Path, stamp: str, progress: bool = True
+) -> dict[str, Any]:
+    """Try every candidate on every fold and choose one a fold by its validation AUC; of equals, the first.
+
+    Args:
+        study: with `tuning`.
+        cohort: its cohort.
+        marker: the marker.
+        method: a method with losses.
+        folder: gets trial<i>/ with the models of each trial, trials.csv (trial, fold, auc) and chosen.json.
+        stamp: fingerprint to store.
+        progress: show bars.
+
+    Returns:
+        What chosen.json holds: stamp, folds (number of the chosen candidate for each fold), candidates.
+    """
+    trials, rows = study.at(study.tuning.seed), []
+    for number, training in enumerate(settings(study)):
+        tried = trials.model_copy(update={"training": training})
+        he, _ = fit(tried, cohort, marker, method, folder / f"trial{number}", progress=progress)
+        predictions, _ = probe_folds(he, trials.seed)
+        for fold, val in predictions[predictions["split"] == "val"].groupby("fold"):
+            rows.append({"trial": number, "fold": int(fold), "auc": _auc(val)})
+    table = pd.DataFrame(rows)
+    write_frame(folder / "trials.csv", table)
+    wide = table.pivot(index="fold", columns="trial", values="auc").sort_index()
+    chosen = [int(best) for best in np.argmax(wide.to_numpy(), axis=1)]
+    candidates = [candidate.model_dump(exclude_none=True) for candidate in study.tuning.candidates]
+    found = {"stamp": stamp, "folds": chosen, "candidates": candidates}
+    write_json(folder / "chosen.json", found)
+    return found
+
+
+def _auc(val: pd.DataFrame) -> float:
+    """AUC of one fold's validation cases; 0.5 where they are of one class and tell nothing."""
+    return float(roc_auc_score(val["label"], val["score"])) if val["label"].nunique() == 2 else 0.5
