@@ -107,7 +107,7 @@ def tiny_study(tmp_path: Path) -> Study:
 @pytest.fixture
 def tiny_cohort(tiny_study: Study) -> Cohort:
     """21 cases, whose bags of 6 features a tile tell the label, on disk where the tiny study looks for them."""
-    rng = np.random.default_rng(0)
+    rng, paint = np.random.default_rng(0), np.random.default_rng(1)
     rows, labels = [], {}
     for i in range(21):
         case, labels[case] = f"C{i:02}", i % 2
@@ -115,10 +115,10 @@ def tiny_cohort(tiny_study: Study) -> Cohort:
             slide, n = f"{case}_{stain}", int(rng.integers(3, 9))
             named = {"patient_id": f"P{i:02}", "case_id": case, "slide_id": slide, "stain": stain}
             rows.append(named | {"path": "", "mpp": 0.5})
-            features = rng.standard_normal((n, 6)) * 3 + 10 + i % 2
+            features = rng.standard_normal((n, 6)) * 3 + 10 + 2 * (i % 2)
             coords = np.stack([np.arange(n) % 4, np.arange(n) // 4], 1) * 512
             attrs = {"tile_px": 256, "tile_px_level0": 512, "stamp": "s"}
-            colours = rng.uniform(0, 255, (n, 6)).astype(np.float32)
+            colours = paint.uniform(0, 255, (n, 6)).astype(np.float32)
             bag = Bag(features.astype(np.float16), coords, attrs, colours)
             write_bag(tiny_study.paths.bags / f"{slide}.h5", bag)
     return Cohort(pd.DataFrame(rows), pd.DataFrame({"P53": labels}))

@@ -9,12 +9,12 @@ from hsa.alignment import (
     alignment_gain,
     geometry,
     mean_interval,
+    mean_over_runs,
     recall,
+    recall_hits,
     similarities,
     summary,
     umap_coordinates,
-    mean_over_runs,
-    recall_hits,
 )
 from hsa.errors import InputError
 

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from hsa.comparison import confidence_gain, delong, holm, paired_bootstrap, signed_rank
@@ -51,6 +52,12 @@ def auc_covariance_pair_by_pair(first, second):
     return [m[0] for m in methods], covariance
 
 
+def degrees_of_freedom(up, down):
+    """Satterthwaite's, for the placement values (or their differences) of independent cases."""
+    parts = [np.var(up, ddof=1) / len(up), np.var(down, ddof=1) / len(down)]
+    return sum(parts) ** 2 / (parts[0] ** 2 / (len(up) - 1) + parts[1] ** 2 / (len(down) - 1))
+
+
 @pytest.mark.parametrize(("patients", "seed"), [(None, 0), (None, 1), (17, 2), (25, 3)])
 def test_delong_is_the_sum_over_every_pair_of_cases(patients, seed):
     first, second = two_methods(patients=patients, seed=seed)
@@ -60,10 +67,27 @@ def test_delong_is_the_sum_over_every_pair_of_cases(patients, seed):
     assert (result["first"], result["second"]) == pytest.approx(auc, abs=1e-12)
     assert result["se"] == pytest.approx(se, abs=1e-12)
     z = (auc[1] - auc[0]) / se
-    assert result["p"] == pytest.approx(2 * (1 - stats.norm.cdf(abs(z))), abs=1e-12)
-    assert result["high"] - result["value"] == pytest.approx(1.959964 * se, abs=1e-6)
-    expected = [auc[0] - 1.959964 * np.sqrt(covariance[0, 0]), auc[0] + 1.959964 * np.sqrt(covariance[0, 0])]
-    assert [result["first_low"], result["first_high"]] == pytest.approx(np.clip(expected, 0, 1), abs=1e-6)
+    assert result["z"] == pytest.approx(z, abs=1e-9)
+    # Between the quantile of endless samples and that of the smaller class alone.
+    assert 1.96 < (result["high"] - result["value"]) / se < stats.t.ppf(0.975, 10)
+    assert 2 * stats.norm.sf(abs(z)) < result["p"] < 2 * stats.t.sf(abs(z), 10)
+
+
+def test_delongs_small_samples_by_hand():
+    first, second = two_methods(cases=30)
+    label, result = first["label"].to_numpy(), delong(first, second)
+    placed = []
+    for score in (first["score"].to_numpy(), second["score"].to_numpy()):
+        wins = np.array([[win(p, n) for n in score[label == 0]] for p in score[label == 1]])
+        placed.append((wins.mean(axis=1), wins.mean(axis=0)))
+    free = degrees_of_freedom(placed[1][0] - placed[0][0], placed[1][1] - placed[0][1])
+    assert result["p"] == pytest.approx(2 * stats.t.sf(abs(result["z"]), free))
+    assert result["high"] - result["value"] == pytest.approx(stats.t.ppf(0.975, free) * result["se"])
+    auc, (up, down) = placed[0][0].mean(), placed[0]
+    error = np.sqrt(np.var(up, ddof=1) / len(up) + np.var(down, ddof=1) / len(down))
+    half = stats.t.ppf(0.975, degrees_of_freedom(up, down)) * error / (auc * (1 - auc))  # on the logit scale
+    expected = expit(logit(auc) + half * np.array([-1, 1]))
+    assert [result["first_low"], result["first_high"]] == pytest.approx(expected, abs=1e-9)
 
 
 def test_delong_aucs_are_scikit_learns_and_the_order_of_rows_is_free():
@@ -94,10 +118,77 @@ def test_paired_bootstrap_is_a_naive_loop_over_the_same_patients():
         drawn = [f.iloc[rows].assign(case_id=np.arange(len(rows))) for f in (first, second)]
         samples.append({m: point(drawn[1])[m] - point(drawn[0])[m] for m in METRICS})
     result = paired_bootstrap(first, second, 100, seed=3)
+    n = first["patient_id"].nunique()
+    wide = stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1))
     for name in METRICS:
-        low, high = np.percentile([s[name] for s in samples], [2.5, 97.5])
-        assert (result[name]["low"], result[name]["high"]) == pytest.approx((low, high), abs=1e-12)
+        error = np.std([s[name] for s in samples], ddof=1)
+        middle = point(second)[name] - point(first)[name]
+        expected = [middle - wide * error, middle + wide * error]
+        assert [result[name]["low"], result[name]["high"]] == pytest.approx(expected, abs=1e-12)
         assert result[name]["value"] == pytest.approx(point(second)[name] - point(first)[name])
+
+
+def seeds(frame, count, spread, seed=8):
+    rng = np.random.default_rng(seed)
+    scores = (frame["score"] + spread * rng.standard_normal(len(frame)) for _ in range(count))
+    return pd.concat([frame.assign(seed=s, score=x, pred=(x > 0.5).astype(int)) for s, x in enumerate(scores)])
+
+
+def test_seeds_are_paired_and_share_the_draws():
+    first, second = two_methods(cases=40, digits=6)
+    many = [seeds(frame, 3, 0.1, seed) for seed, frame in enumerate((first, second))]
+    result = paired_bootstrap(*(frame.sample(frac=1, random_state=1) for frame in many), draws=200)
+    gains = [[point(f[f["seed"] == s]) for f in many] for s in range(3)]
+    for name in METRICS:
+        values = [after[name] - before[name] for before, after in gains]
+        assert result[name]["value"] == pytest.approx(np.mean(values))
+        assert result[name]["seed_sd"] == pytest.approx(np.std(values, ddof=1))
+        assert (result[name]["seeds"], result[name]["n"]) == (3, 40)
+    once, copies = paired_bootstrap(first, second, 200), paired_bootstrap(seeds(first, 3, 0), seeds(second, 3, 0), 200)
+    assert copies["roc_auc"] == pytest.approx({**once["roc_auc"], "seeds": 3, "seed_sd": 0}, abs=1e-9)
+    assert once["roc_auc"]["seed_sd"] is None
+
+
+def test_delong_averages_placement_values_over_seeds():
+    first, second = two_methods(cases=40, patients=25, digits=6)
+    many = [seeds(frame, 4, 0.2, seed) for seed, frame in enumerate((first, second))]
+    result = delong(*many)
+    gains = [[roc_auc_score(f["label"], f["score"]) for _, f in method.groupby("seed")] for method in many]
+    assert [result["first"], result["second"]] == pytest.approx(np.mean(gains, axis=1))
+    assert (result["seeds"], result["n"]) == (4, 40)
+    # Averaging is linear: the covariance of the means is the mean of all covariances between the seeds.
+    tables = [table for method in many for _, table in method.groupby("seed")]
+    cells = [auc_covariance_pair_by_pair(a, b)[1] for a in tables for b in tables]
+    covariance = np.array([cell[0, 1] for cell in cells]).reshape(2, 4, 2, 4).mean(axis=(1, 3))
+    assert result["se"] == pytest.approx(np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    copies = delong(seeds(first, 3, 0), seeds(second, 3, 0))
+    assert copies == pytest.approx({**delong(first, second), "seeds": 3})
+
+
+def test_confidence_gain_takes_the_mean_score_over_seeds():
+    first, second = two_methods(cases=40, digits=6)
+    many = [seeds(frame, 4, 0.2, seed) for seed, frame in enumerate((first, second))]
+    mean = [
+        frame.assign(score=m.groupby("case_id")["score"].mean()[frame["case_id"]].to_numpy())
+        for frame, m in zip((first, second), many, strict=True)
+    ]
+    result = confidence_gain(*many)
+    assert result["positives"] == pytest.approx(confidence_gain(*mean)["positives"])
+    assert result["positives"]["n"] == 20
+
+
+def test_methods_with_different_seeds_are_refused():
+    first, second = (seeds(frame, 2, 0.1) for frame in two_methods())
+    for other in (second[second["seed"] == 0], second.assign(seed=second["seed"] + 1)):
+        with pytest.raises(InputError, match="different seeds"):
+            paired_bootstrap(first, other)
+
+
+def test_delong_of_a_perfect_method_has_an_interval():
+    first, second = two_methods()
+    result = delong(first, second.assign(score=second["label"]))
+    assert (result["second"], result["second_low"], result["second_high"]) == (1, 1, 1)
+    assert np.isfinite(list(result.values())).all()
 
 
 def test_pairing_gives_a_narrower_interval_than_the_two_alone():

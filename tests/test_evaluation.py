@@ -47,7 +47,7 @@ def judge(study, pairs, folder, seeds=(0,)):
         for name, frame in predicted.items()
     }
     ceilings = {"oracle": predictions["full"]}
-    return evaluate(chosen, "P53", predictions, ceilings, lambda name, seed: pairs[name], folder, "stamped")
+    return evaluate(chosen, "P53", predictions, ceilings, lambda name, seed: pairs[name], {}, folder, "stamped")
 
 
 @pytest.fixture

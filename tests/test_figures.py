@@ -13,9 +13,9 @@ from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
 
 from hsa import figures
+from hsa.calibration import reliability_bins
 from hsa.errors import InputError
 from hsa.figures import style
-from hsa.metrics import reliability_bins
 
 
 @pytest.fixture

@@ -29,14 +29,14 @@ def embeddings(cases=60, dim=12, shift=0.0, folds=5, seed=0):
     return pd.concat(frames, ignore_index=True)
 
 
-def tested(frame, seed):
+def on_test(frame, seed):
     """Predictions of the test rows."""
     predictions, _ = probe_folds(frame, seed)
     return predictions[predictions["split"] == "test"].reset_index(drop=True)
 
 
 def test_separable_classes_are_found_and_every_case_is_predicted_once():
-    predictions = tested(embeddings(shift=6.0), seed=0)
+    predictions = on_test(embeddings(shift=6.0), seed=0)
     assert list(predictions.columns) == ["case_id", "patient_id", "fold", "split", "label", "score", "pred"]
     assert sorted(predictions["case_id"]) == sorted(set(embeddings()["case_id"]))
     assert point(predictions)["roc_auc"] > 0.97
@@ -44,21 +44,21 @@ def test_separable_classes_are_found_and_every_case_is_predicted_once():
 
 
 def test_noise_stays_near_chance():
-    assert 0.35 < point(tested(embeddings(cases=150, seed=3, folds=3), seed=0))["roc_auc"] < 0.65
+    assert 0.35 < point(on_test(embeddings(cases=150, seed=3, folds=3), seed=0))["roc_auc"] < 0.65
 
 
 def test_shuffled_labels_are_at_chance_where_true_labels_are_not():
     frame = embeddings(cases=150, shift=3.0, folds=2)
     order = np.random.default_rng(1).permutation(150)
     shuffled = frame.assign(label=np.tile(frame["label"].to_numpy()[:150][order], 2))
-    assert point(tested(frame, seed=0))["roc_auc"] > 0.9
-    assert 0.35 < point(tested(shuffled, seed=0))["roc_auc"] < 0.65
+    assert point(on_test(frame, seed=0))["roc_auc"] > 0.9
+    assert 0.35 < point(on_test(shuffled, seed=0))["roc_auc"] < 0.65
 
 
 def test_a_fold_is_scikit_learns_random_search_on_its_train_rows():
     frame = embeddings(shift=1.0, dim=60, folds=1)
     frame.loc[15:40, "label"] = 0  # unequal classes
-    ours = tested(frame, seed=7)
+    ours = on_test(frame, seed=7)
     fold = frame.sample(frac=1, random_state=0).sort_values("case_id")
     train, test = fold[fold["split"] == "train"], fold[fold["split"] == "test"]
     names = feature_columns(frame)
@@ -84,10 +84,10 @@ def test_a_fold_is_scikit_learns_random_search_on_its_train_rows():
 
 def test_row_order_and_validation_rows_do_not_matter():
     frame = embeddings(shift=1.0, dim=60, folds=1)
-    expected = tested(frame, seed=0)
+    expected = on_test(frame, seed=0)
     changed = frame.sample(frac=1, random_state=0)
     changed.loc[changed["split"] == "val", "v0"] = 1e6
-    pd.testing.assert_frame_equal(tested(changed, seed=0), expected)
+    pd.testing.assert_frame_equal(on_test(changed, seed=0), expected)
 
 
 def test_inner_folds_keep_a_patient_together():
@@ -126,9 +126,9 @@ def test_training_cases_without_a_label_are_not_used():
     frame = embeddings(shift=1.0)
     unknown = (frame["split"] == "train") & (frame["case_id"] > "c040")
     frame.loc[unknown, "split"] = "pairs"
-    expected = tested(frame[~unknown], seed=0)
+    expected = on_test(frame[~unknown], seed=0)
     frame.loc[unknown, "v0"] = 1e6
-    pd.testing.assert_frame_equal(tested(frame, seed=0), expected)
+    pd.testing.assert_frame_equal(on_test(frame, seed=0), expected)
 
 
 def test_the_ihc_ceiling_is_asked_for_by_name():

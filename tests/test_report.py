@@ -68,6 +68,6 @@ def test_a_figure_cell_that_draws_nothing_is_an_error(notebook, tmp_path):
 
 def test_provenance_names_what_made_a_result_but_no_date_and_no_path():
     stamp = report.provenance(load("smoke", seed=3), stain="P53")
-    assert stamp["study"] == "smoke" and stamp["seed"] == 3 and stamp["stain"] == "P53"
+    assert stamp["study"] == "smoke" and stamp["seeds"] == [3] and stamp["stain"] == "P53"
     assert stamp == report.provenance(load("smoke", seed=3), stain="P53")
     assert not any("/" in str(value) for value in stamp.values())

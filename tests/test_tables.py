@@ -40,6 +40,9 @@ def summary(study):
         "holm": {
             name: dict.fromkeys(study.markers, 0.9) for name in ("delong", "wilcoxon_positives", "wilcoxon_negatives")
         },
+        "maps": {
+            m: {"full": dict.fromkeys(tables._MAPS, number(0.4, 0.3, 0.5) | {"chance": 0.53})} for m in study.markers
+        },
         "power": {m: {"detectable": 0.111} for m in study.markers},
         "alignment": {m: dict.fromkeys(study.methods, alignment) for m in study.markers},
         "cases": {m: {"n": 30, "positive": 14} for m in study.markers},
@@ -82,6 +85,7 @@ def test_the_tables_say_what_the_summary_says(summary):
     assert "+0.021 [−0.031, +0.072] | 0.345 (0.900) | < 0.001 (0.900) | 0.250 (0.900) |" in made["x_difference.md"]
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
     assert "unknown" in made["x_published.md"]
+    assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]
     assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] |" in made["x_power.md"]
     assert "p = 0.200" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
     summary["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
@@ -129,7 +133,11 @@ def test_the_sweep_is_drawn_with_its_numbers_beside_it(kept, tmp_path):
     assert len(pd.read_csv(tmp_path / "out" / "sweep.csv")) == 8
 
 
-def test_a_missing_reference_says_what_makes_it(kept):
-    (kept / "no-signal.json").unlink()
-    with pytest.raises(InputError, match=r"no-signal.json is missing. Run `make study`"):
-        reference.fragments(kept)
+def test_a_book_without_the_reference_run_says_what_makes_it(kept, tmp_path):
+    whole = reference.fragments(kept)
+    empty = reference.fragments(tmp_path / "nothing")
+    assert empty.keys() == whole.keys()
+    assert all("make study" in text for text in empty.values())
+    assert not any("make study" in text for text in whole.values())
+    reference.draw(tmp_path / "nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

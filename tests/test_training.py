@@ -10,7 +10,9 @@ from lightning_fabric import Fabric
 
 from hsa import checkpoints, fold, training
 from hsa.batches import Bags
+from hsa.cohort import fold_table
 from hsa.errors import InputError
+from hsa.features import Bag, write_bag
 from hsa.fold import Run, learning_rate, train_epoch
 from hsa.longnet import LongNet
 from hsa.model import SlideModel
@@ -80,7 +82,7 @@ def test_two_runs_are_equal_and_seeds_differ(study, cohort, tmp_path):
     run_fit(study, cohort, tmp_path / "b")
     assert torch.equal(torch.get_rng_state(), state)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    run_fit(study.model_copy(update={"seed": 4}), cohort, tmp_path / "c")
+    run_fit(study.at(4), cohort, tmp_path / "c")
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
@@ -199,7 +201,7 @@ def test_methods_start_from_one_encoder(study):
 
 def test_training_learns_labels_of_unseen_cases(study, cohort, tmp_path):
     settings = study.training.model_copy(update={"epochs": 25, "lr": 3e-3})
-    table = cohort.folds("P53", 3, 0).merge(cohort.cases("P53"), on="case_id")
+    table = fold_table(study, cohort, "P53")
     rows = table[table["fold"] == 0]
     fabric, bags = Fabric(accelerator="cpu", devices=1), Bags(study.paths.bags)
     fold.seed_torch(0)
@@ -264,7 +266,7 @@ def test_damaged_checkpoints_are_told(study, cohort, tmp_path):
         checkpoints.load_fold(tmp_path, 1)
 
 
-def one_epoch(fabric, study, cases):
+def one_epoch(fabric, study, cases, split="train"):
     """Weights after an epoch without dropout; plain SGD, which keeps small differences small."""
     still = study.model.model_copy(update={"dropout": 0.0, "drop_path": 0.0, "head_dropout": 0.0})
     fold.seed_torch(0)
@@ -273,7 +275,7 @@ def one_epoch(fabric, study, cases):
     run = Run(fabric, Bags(study.paths.bags), settings, study.methods["full"].losses, (0,))
     learned = [p for p in model.parameters() if p.requires_grad]
     wrapped, optimiser = fabric.setup(model, torch.optim.SGD(learned, 0.1))
-    terms = train_epoch(run, wrapped, optimiser, cases, 0)
+    terms = train_epoch(run, wrapped, optimiser, cases.assign(split=split), 0)
     return {name: value.detach().clone() for name, value in model.state_dict().items()}, terms
 
 
@@ -307,3 +309,30 @@ def test_half_precision(study, cohort, tmp_path):
     assert weights(tmp_path / "half")[0]["encoder.norm.weight"].dtype == torch.float32
     vectors, expected = (frame.filter(regex="^v").to_numpy() for frame in (he, expected))
     assert 0 < np.abs(vectors - expected).max() < 0.3  # not the same, not far off
+
+
+def test_a_case_without_a_label_trains_by_its_pair_alone(study, cohort, tmp_path):
+    cases = cohort.cases("P53").head(12).assign(split="pairs")
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    for labels in (cases["label"], 1 - cases["label"]):
+        state, terms = one_epoch(fabric, study, cases.assign(label=labels), "pairs")
+        assert terms["classification"] == 0 and terms["info_nce"] > 0
+    known, _ = one_epoch(fabric, study, cases.assign(label=labels))
+    assert not torch.equal(known["head.0.weight"], state["head.0.weight"])
+    flipped, _ = one_epoch(fabric, study, cases, "pairs")
+    assert all(torch.equal(state[name], flipped[name]) for name in state)
+
+
+def test_mean_colour_reads_the_colours_and_not_the_features(study, cohort, tmp_path):
+    way = study.methods["mean"].model_copy(update={"encoder": "colour"})
+    coloured = study.model_copy(update={"methods": study.methods | {"mean_colour": way}})
+    he, _ = run_fit(coloured, cohort, tmp_path / "colour", "mean_colour")
+    assert he.filter(regex=r"^v\d+$").shape[1] == 6
+    model, _ = checkpoints.load_fold(tmp_path / "colour", 0)
+    tiles = Bags(study.paths.bags, colours=True)["C00_HE"][0]
+    expected = (tiles.mean(0) - model.he_mean.numpy()) / model.he_deviation.numpy()
+    row = he[(he["slide_id"] == "C00_HE") & (he["fold"] == 0)]
+    np.testing.assert_allclose(row.filter(regex=r"^v\d+$").to_numpy()[0], expected, rtol=1e-4)
+    again = training.embed_he(coloured, cohort, "P53", tmp_path / "colour")
+    pd.testing.assert_frame_equal(again, he)

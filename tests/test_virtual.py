@@ -132,11 +132,11 @@ def test_imprint_keeps_the_marginals_and_grows_with_strength():
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_latents_tell_the_class_only_where_markers_imprint(strength):
-    cases = [Recipe(384, strength, 1).case(i) for i in range(600)]
+    cases = [Recipe(384, strength, 1).case(i) for i in range(1500)]
     x = np.array([[case.latents[name] for name in LATENTS] for case in cases])
     for marker, programme in MARKERS.items():
         y = np.array([programme.call(case.fractions[marker]) for case in cases])
-        assert 0.35 < y.mean() < 0.65
+        assert 0.12 < y.mean() < 0.65
         auc = cross_validated_auc(x, y)
         assert auc > 0.82 if strength else auc < 0.57
 

@@ -28,6 +28,7 @@ StudyOption = Annotated[str, typer.Option("--study", "-s", help="study file, or 
 StainOption = Annotated[str | None, typer.Option("--stain", help="marker; default: all of the study")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="training seed; default: the study's")]
 WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="processes; default: one a core")]
+ModelOption = Annotated[Path, typer.Option("--model", "-m", help="folder of a trained method")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bars")]
 
 
@@ -83,6 +84,23 @@ def features(study: StudyOption = "virtual", workers: WorkersOption = CORES, qui
 
 @app.command()
 @_told
+def tune(
+    study: StudyOption = "virtual",
+    stain: StainOption = None,
+    method: Annotated[str | None, typer.Option(help="default: all that are trained")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Choose the hyper-parameters of each fold by its validation cases, where the study asks for it."""
+    from hsa import steps
+
+    chosen = load(study)
+    for marker in _markers(chosen, stain):
+        for name in chosen.methods if method is None else [chosen.require_method(method)]:
+            steps.tune(chosen, marker, name, progress=not quiet)
+
+
+@app.command()
+@_told
 def train(
     study: StudyOption = "virtual",
     stain: StainOption = None,
@@ -97,7 +115,7 @@ def train(
     for marker in _markers(chosen, stain):
         for name in chosen.methods if method is None else [chosen.require_method(method)]:
             steps.train(chosen, marker, name, progress=not quiet)
-            typer.echo(f"{marker}, {name}: embeddings are in {_near(chosen.paths.method(marker, name))}")
+            typer.echo(f"{marker}, {name}: trained, seed {', '.join(map(str, chosen.seeds))}")
 
 
 @app.command()
@@ -118,6 +136,16 @@ def evaluate(
     if stain is None:
         steps.summarise(chosen, progress=not quiet)
         typer.echo(f"summary is {_near(chosen.paths.summary)}")
+
+
+@app.command()
+@_told
+def sweep(study: StudyOption = "sweep", workers: WorkersOption = CORES, quiet: QuietOption = False) -> None:
+    """Run a study once for each point of its sweep, and gather what alignment changes there."""
+    from hsa import sweep as sweeping
+
+    path = sweeping.run(load(study), workers=workers, progress=not quiet)
+    typer.echo(f"the sweep is in {_near(path)}")
 
 
 @app.command()
@@ -147,11 +175,14 @@ def stage(
     target: Annotated[Path | None, typer.Option(help="default: build/stage")] = None,
 ) -> None:
     """Lay out prose, executed notebooks and result tables for Jupyter Book."""
-    from hsa import staging, tables
+    from hsa import reference, staging, steps, tables
 
     chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"
-    staging.stage(chosen, files.REPOSITORY, target, tables.fragments(chosen))
+    kept = files.REPOSITORY / "book" / "reference"
+    pieces = tables.fragments(steps.read_summary(chosen)) | reference.fragments(kept)
+    staging.stage(chosen, files.REPOSITORY, target, pieces | {"imprints.md": tables.imprints()})
+    reference.draw(kept, target / "book" / "_generated")
     typer.echo(f"staged book is {_near(target)}")
 
 
@@ -166,6 +197,42 @@ def show(study: StudyOption = "virtual") -> None:
     page = files.REPOSITORY / "build" / "_build" / "html" / "index.html"
     if page.is_file():
         typer.echo(f"\nThe book: {page}")
+
+
+@app.command()
+@_told
+def predict(
+    slides: Annotated[list[Path], typer.Argument(help="H&E slides")],
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="folder to write to")] = Path("predictions"),
+    mpp: Annotated[float | None, typer.Option(help="um/px of slides that do not hold it")] = None,
+    heatmap_tiles: Annotated[int, typer.Option(min=0, help="no heat map of slides with more tiles; 0: none")] = 1000,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the marker of new H&E slides, with a heat map of each. Research use only."""
+    from hsa import predict
+
+    found = predict.predict(predict.load_predictor(model), slides, out, mpp, heatmap_tiles, progress=not quiet)
+    typer.echo(f"{found}Predictions and heat maps are in {_near(out)}")
+
+
+@app.command()
+@_told
+def prescreen(
+    manifest: Annotated[Path, typer.Argument(help="CSV: slide_id, path; optionally case_id, mpp, stain")],
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="CSV to write")] = Path("worklist.csv"),
+    quiet: QuietOption = False,
+) -> None:
+    """Rank H&E slides for IHC, and say what staining only the first would save and miss. Research use only."""
+    from hsa import worklist
+    from hsa.predict import load_predictor
+
+    slides = worklist.read_worklist(manifest)
+    summary, unread = worklist.prescreen(load_predictor(model), slides, out, progress=not quiet)
+    typer.echo(f"{summary}The worklist is {_near(out)}")
+    if unread:
+        raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:

@@ -5,94 +5,116 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import expit, logit
 
 from hsa.errors import InputError
-from hsa.metrics import METRICS, bootstrap_values, checked, intervals, point
+from hsa.metrics import METRICS, bootstrap_values, by_seed, intervals, seed_values
 
 
 def paired_bootstrap(
     first: pd.DataFrame, second: pd.DataFrame, draws: int = 1000, seed: int = 0, level: float = 0.95
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Compute `second` minus `first` for every metric, both methods scored on the same drawn patients.
+
+    With several seeds it is the difference of the means over seeds; the seeds are paired for their spread.
 
     Args:
         first: predictions of one method.
-        second: predictions of the other, for the same cases.
+        second: predictions of the other, for the same cases and seeds.
         draws: number of bootstrap samples.
         seed: seed of the draws.
         level: coverage of the interval.
 
     Returns:
-        Metric name -> value, low, high, n, skipped.
+        Metric name -> value, low, high, n, skipped, seeds, seed_sd (of the differences seed by seed), as
+        `hsa.metrics.intervals`.
 
     Raises:
-        InputError: the two hold different cases, labels or patients.
+        InputError: the two hold different cases, labels, patients or seeds.
     """
     first, second = _matched(first, second)
-    before, after = point(first), point(second)
+    before, after = seed_values(first), seed_values(second)
     value = {name: after[name] - before[name] for name in METRICS}
-    one, other = bootstrap_values([first, second], draws, seed)
-    return intervals(value, {name: other[name] - one[name] for name in METRICS}, len(first), level)
+    one, other = (bootstrap_values(tables, draws, seed) for tables in (first, second))
+    return intervals(value, {name: other[name] - one[name] for name in METRICS}, first[0], level, difference=True)
 
 
 def delong(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> dict[str, float]:
     """Compare two correlated AUCs (DeLong, DeLong & Clarke-Pearson 1988).
 
     Where patients have several cases, placement values are summed by patient (Obuchowski 1997); with one case
-    a patient that is DeLong's estimate exactly.
+    a patient that is DeLong's estimate exactly. With several seeds, AUC and placement values are means over seeds:
+    interval and p value say what other cases would do to these trained models, not what other seeds would.
+
+    Small samples are met by Student's t with Satterthwaite's degrees of freedom, as Brunner & Munzel (2000) do for one
+    AUC. In simulations the 95 % intervals then hold the truth in 95-97 % of cohorts of 60 to 250 cases (ten positives
+    and more; error 0.4-0.6), with the normal distribution in 93-96 %.
 
     Args:
         first: predictions of one method.
-        second: predictions of the other, for the same cases.
-        level: coverage of the normal intervals.
+        second: predictions of the other, for the same cases and seeds.
+        level: coverage of the intervals; those of one AUC are made on the logit scale.
 
     Returns:
         first, second: the two AUCs; first_low, first_high, second_low, second_high; value: second - first;
-        low, high, se, z and the two-sided p of that difference; n.
+        low, high, se, z and the two-sided p of that difference; n (cases), seeds.
 
     Raises:
-        InputError: the two hold different cases, or a class has fewer than two patients.
+        InputError: the two hold different cases or seeds, or a class has fewer than two patients.
     """
     first, second = _matched(first, second)
-    positive = first["label"].to_numpy() == 1
-    patient = pd.factorize(first["patient_id"])[0]
+    positive = first[0]["label"].to_numpy() == 1
+    patient = pd.factorize(first[0]["patient_id"])[0]
     if min(len(set(patient[positive])), len(set(patient[~positive]))) < 2:
         raise InputError("predictions: DeLong's variance needs at least two patients of each class.")
-    scores = np.stack([first["score"], second["score"]])  # (2, n)
-    auc, covariance = _auc_covariance(scores, positive, patient)
-    se = np.sqrt(np.maximum(np.diag(covariance), 0))
-    contrast = np.array([-1.0, 1.0])
-    difference = float(contrast @ auc)
-    error = float(np.sqrt(max(contrast @ covariance @ contrast, 0)))
-    z = difference / error if error > 1e-12 else 0.0
-    wide = stats.norm.ppf(0.5 + level / 2)
-    result = {"value": difference, "low": difference - wide * error, "high": difference + wide * error}
-    result |= {"se": error, "z": z, "p": float(2 * stats.norm.sf(abs(z))), "n": len(first)}
-    for name, value, spread in zip(("first", "second"), auc, se, strict=True):
-        low, high = np.clip([value - wide * spread, value + wide * spread], 0, 1)
-        result |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
-    return {key: value if key == "n" else float(value) for key, value in result.items()}
+    scores = np.stack([[table["score"] for table in tables] for tables in (first, second)])  # (2, seeds, n)
+    auc, up, down, cross, counts = _auc_covariance(scores, positive, patient)
+
+    def error(weights: np.ndarray) -> tuple[float, float]:
+        """Give the standard error of a weighted sum of the AUCs, and its degrees of freedom."""
+        parts = np.array([weights @ up @ weights, weights @ down @ weights])
+        free = parts.sum() ** 2 / (parts**2 / (counts - 1)).sum() if parts.sum() > 0 else 1.0
+        return float(np.sqrt(max(parts.sum() + weights @ cross @ weights, 0))), float(free)
+
+    difference, (se, free) = float(auc[1] - auc[0]), error(np.array([-1.0, 1.0]))
+    z = difference / se if se > 1e-12 else 0.0
+    half = stats.t.ppf(0.5 + level / 2, free) * se
+    result = {"value": difference, "low": difference - half, "high": difference + half}
+    result |= {"se": se, "z": z, "p": 2 * stats.t.sf(abs(z), free)}
+    for name, value, weights in zip(("first", "second"), auc, np.eye(2), strict=True):
+        spread, free = error(weights)
+        low, high = _auc_interval(value, stats.t.ppf(0.5 + level / 2, free) * spread)
+        result |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return {key: float(value) for key, value in result.items()} | {"n": len(first[0]), "seeds": len(first)}
+
+
+def _auc_interval(auc: float, half: float) -> tuple[float, float]:
+    """Give an interval of half-width `half` made on the logit scale, which keeps it in 0 to 1 (Pepe 2003)."""
+    if not 0 < auc < 1:
+        return auc, auc
+    shift = half / (auc * (1 - auc))
+    return expit(logit(auc) - shift), expit(logit(auc) + shift)
 
 
 def confidence_gain(baseline: pd.DataFrame, full: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Test whether `full` is surer of the truth than `baseline`, as the paper tests it.
 
     One-sided Wilcoxon signed-rank tests, baseline < full: of P(1) over the truly positive cases, of P(0) over
-    the truly negative ones. The test takes cases as independent.
+    the truly negative ones. With several seeds, of each case's mean over seeds. The test takes cases as independent.
 
     Args:
         baseline: predictions of the classification-only model.
-        full: predictions of the model with all losses, for the same cases.
+        full: predictions of the model with all losses, for the same cases and seeds.
 
     Returns:
-        positives, negatives -> statistic, p, n.
+        positives, negatives -> statistic, p, n, median.
 
     Raises:
-        InputError: the two hold different cases.
+        InputError: the two hold different cases or seeds.
     """
     baseline, full = _matched(baseline, full)
-    positive = baseline["label"].to_numpy() == 1
-    low, high = baseline["score"].to_numpy(), full["score"].to_numpy()
+    positive = baseline[0]["label"].to_numpy() == 1
+    low, high = (np.mean([table["score"] for table in tables], axis=0) for tables in (baseline, full))
     return {
         "positives": signed_rank(low[positive], high[positive]),
         "negatives": signed_rank(1 - low[~positive], 1 - high[~positive]),
@@ -142,15 +164,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def _auc_covariance(scores, positive, patient) -> tuple[np.ndarray, np.ndarray]:
-    """Give the AUCs (k,) of scores (k, n) and their covariance (k, k), cases clustered by patient."""
+def _auc_covariance(scores, positive, patient) -> tuple[np.ndarray, ...]:
+    """Give the AUCs (k,) of scores (k, seeds, n) and their covariance, cases clustered by patient.
+
+    The covariance comes in three parts (k, k) that sum to it: of the positives, of the negatives, and across where a
+    patient has both; last come the numbers of patients with positives and with negatives (2,).
+    """
     m, n = positive.sum(), (~positive).sum()
-    placed = np.empty_like(scores)
-    for row, score in zip(placed, scores, strict=True):
-        up, down = stats.rankdata(score[positive]), stats.rankdata(score[~positive])
-        every = stats.rankdata(score)
-        row[positive] = (every[positive] - up) / n
-        row[~positive] = 1 - (every[~positive] - down) / m
+    placed = np.array([[_placements(one, positive) for one in method] for method in scores]).mean(axis=1)  # (k, n)
     auc = placed[:, positive].mean(axis=1)
     centred = placed - auc[:, None]
     clusters = patient.max() + 1
@@ -161,14 +182,27 @@ def _auc_covariance(scores, positive, patient) -> tuple[np.ndarray, np.ndarray]:
     s_up = i_up / (i_up - 1) * sums["up"] @ sums["up"].T / m**2
     s_down = i_down / (i_down - 1) * sums["down"] @ sums["down"].T / n**2
     cross = clusters / (clusters - 1) * sums["up"] @ sums["down"].T / (m * n)
-    return auc, s_up + s_down + cross + cross.T
+    return auc, s_up, s_down, cross + cross.T, np.array([i_up, i_down])
 
 
-def _matched(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Bring two Predictions frames into one order of cases."""
-    one = checked(first).sort_values("case_id", ignore_index=True)
-    other = checked(second).sort_values("case_id", ignore_index=True)
+def _placements(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Give the share of the other class that each case (n,) is ranked rightly against, ties counting half."""
+    up, down, every = stats.rankdata(score[positive]), stats.rankdata(score[~positive]), stats.rankdata(score)
+    placed = np.empty(len(score))
+    placed[positive] = (every[positive] - up) / len(down)
+    placed[~positive] = 1 - (every[~positive] - down) / len(up)
+    return placed
+
+
+def _matched(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Split two Predictions frames by seed, both in one order of cases and seeds."""
+    one, other = (by_seed(frame.sort_values("case_id", ignore_index=True)) for frame in (first, second))
     shared = ["case_id", "patient_id", "label"]
-    if len(one) != len(other) or not (one[shared].to_numpy() == other[shared].to_numpy()).all():
+    if len(one[0]) != len(other[0]) or not (one[0][shared].to_numpy() == other[0][shared].to_numpy()).all():
         raise InputError("predictions: the two methods hold different cases, patients or labels; compare on the same.")
+    seeds = [[table["seed"].iloc[0] for table in tables if "seed" in table] for tables in (one, other)]
+    if len(one) != len(other) or (len(one) > 1 and seeds[0] != seeds[1]):
+        raise InputError(
+            f"predictions: the two methods hold different seeds, {seeds[0]} and {seeds[1]}; give the same."
+        )
     return one, other

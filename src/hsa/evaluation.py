@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from hsa import alignment, comparison, metrics
+from hsa.calibration import calibration_error
 from hsa.errors import InputError
 from hsa.files import write_frame, write_json
+from hsa.pointing import summarise_maps
 from hsa.power import detectable_difference
 from hsa.study import Study
 
@@ -22,13 +24,15 @@ def evaluate(
     predictions: Mapping[str, pd.DataFrame],
     ceilings: Mapping[str, pd.DataFrame],
     embeddings: Embeddings,
+    maps: Mapping[str, pd.DataFrame],
     folder: Path,
     stamp: str,
 ) -> dict[str, Any]:
     """Evaluate every method of one marker and write what was found.
 
     Writes predictions.csv (a row a method, seed, split and case; ceilings too), alignment.csv (a row a method and
-    test case), recall.csv, geometry.csv, umap.csv (baseline and full) and, last, evaluation.json.
+    test case), recall.csv, geometry.csv, umap.csv (baseline and full), maps.csv (where there are maps) and, last,
+    evaluation.json.
 
     Args:
         study: seeds, methods and evaluation settings.
@@ -36,6 +40,7 @@ def evaluate(
         predictions: method -> Predictions frame with `seed` and `split`; majority first.
         ceilings: likewise, of what is no prediction from H&E slides.
         embeddings: (method, seed) -> H&E and IHC embeddings of all folds, for the alignment measures.
+        maps: method -> scores of its heat maps, of `hsa.pointing.evaluate_maps`; empty if no truth is known.
         folder: where the files go.
         stamp: fingerprint to store with them.
 
@@ -43,7 +48,8 @@ def evaluate(
         What evaluation.json holds. "cases": n and positive; "prediction" and "ceiling": method -> metric -> value,
         low, high, n, seed_sd; "difference", full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon",
         "alignment"; "against_baseline": method -> metric -> value, low, high, and "p" (DeLong); "alignment": method ->
-        measure -> value, low, high, n; "umap": method -> trustworthiness; "power": what this size can detect.
+        measure -> value, low, high, n; "umap": method -> trustworthiness; "power": what this size can detect; "maps":
+        method -> measure -> value, low, high, chance, n.
     """
     draws, seed = study.evaluation.bootstrap, study.seed
     test = {name: _test(frame) for name, frame in predictions.items()}
@@ -79,6 +85,9 @@ def evaluate(
         both = pd.concat(embeddings(name, seed), ignore_index=True)
         layouts[name], trust = alignment.umap_coordinates(both, seed)
         found.setdefault("umap", {})[name] = {"trustworthiness": trust}
+    found["maps"] = {name: summarise_maps(frame, draws, seed) for name, frame in maps.items()}
+    if maps:
+        write_frame(folder / "maps.csv", _stack(maps))
     write_frame(folder / "predictions.csv", _stack({**predictions, **ceilings}))
     write_frame(folder / "alignment.csv", _stack(similar))
     write_frame(folder / "recall.csv", _stack(recalls))
@@ -102,7 +111,7 @@ def _test(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _score(frame: pd.DataFrame, draws: int, seed: int) -> dict[str, Any]:
     scores = metrics.bootstrap(frame, draws, seed)
-    scores["calibration_error"] = {"value": metrics.calibration_error(frame), "n": frame["case_id"].nunique()}
+    scores["calibration_error"] = {"value": calibration_error(frame), "n": frame["case_id"].nunique()}
     return scores
 
 

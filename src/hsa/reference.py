@@ -5,40 +5,59 @@ from pathlib import Path
 import pandas as pd
 
 from hsa import figures, tables
-from hsa.errors import InputError
 from hsa.files import read_json
 
 CONTROLS = {"no-signal": "No signal in H&E", "shuffled-pairs": "Shuffled pairs"}
+KEPT = ("reference.json", *(f"{name}.json" for name in CONTROLS), "sweep.csv")
+_ABSENT = (
+    "*This copy of the book holds no results of that run. `make study` makes them, and keeps them in book/reference.*\n"
+)
+_FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above the dashed line alignment helps.
+
+```{{figure}} _generated/sweep.png
+:name: fig-sweep
+:alt: A panel for each thing that is changed; in each, the gain for the stains, with intervals, around a zero line.
+
+ROC AUC of {full} minus that of {base}, with 95 % confidence intervals of a paired bootstrap. Each point is a study
+of its own.
+```
+
+"""
 
 
 def fragments(folder: Path) -> dict[str, str]:
     """Write the pieces of the book that tell the reference run: file name -> Markdown.
 
-    Args:
-        folder: book/reference, with reference.json, no-signal.json, shuffled-pairs.json and sweep.csv.
+    Where the results are not there, the pieces say what makes them.
 
-    Raises:
-        InputError: a file is missing.
+    Args:
+        folder: book/reference, with the files of `KEPT`.
     """
-    main, controls = _read(folder, "reference"), {name: _read(folder, name) for name in CONTROLS}
-    made = tables.fragments(main, "reference_")
-    made["control_prediction.md"] = chance(controls["no-signal"])
-    made["control_alignment.md"] = vanished(controls["shuffled-pairs"], main)
-    made["sweep.md"] = settled(_sweep(folder))
+    found = {name: read_json(folder / name) for name in KEPT if name.endswith("json") and (folder / name).is_file()}
+    main, chance_run, shuffled = (found.get(f"{name}.json") for name in ("reference", *CONTROLS))
+    made = tables.fragments(main, "reference_") if main else dict.fromkeys(tables.names("reference_"), _ABSENT)
+    made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
+    made["control_alignment.md"] = vanished(shuffled, main) if shuffled and main else _ABSENT
+    made["sweep.md"] = _ABSENT
+    if main and (folder / "sweep.csv").is_file():
+        full, base = tables.compared(main)
+        made["sweep.md"] = _FIGURE.format(full=full, base=base.lower()) + settled(pd.read_csv(folder / "sweep.csv"))
     return made
 
 
 def draw(folder: Path, target: Path) -> None:
-    """Draw the figure of the sweep.
+    """Draw the figure of the sweep, if its results are there.
 
     Args:
         folder: with sweep.csv and reference.json.
         target: where sweep.png goes.
     """
+    if not all((folder / name).is_file() for name in ("sweep.csv", "reference.json")):
+        return
     figures.use_style()
-    table, meta = _sweep(folder), _read(folder, "reference")["provenance"]
-    names = [meta["methods"][meta[key]] for key in ("baseline", "full")]
-    figures.save(figures.gains(table, (names[0].lower(), names[1])), target / "sweep.png", table)
+    table = pd.read_csv(folder / "sweep.csv")
+    full, base = tables.compared(read_json(folder / "reference.json"))
+    figures.save(figures.gains(table, (base.lower(), full)), target / "sweep.png", table)
 
 
 def chance(summary: tables.Summary) -> str:
@@ -75,18 +94,5 @@ def settled(sweep: pd.DataFrame) -> str:
     return tables.table(head, rows)
 
 
-def _sweep(folder: Path) -> pd.DataFrame:
-    if not (folder / "sweep.csv").is_file():
-        raise InputError(f"{folder / 'sweep.csv'} is missing. Run `make study`, which keeps its results there.")
-    return pd.read_csv(folder / "sweep.csv")
-
-
 def _mark(number: dict[str, float], null: float) -> str:
     return "" if number["low"] <= null <= number["high"] else " (does not cover it)"
-
-
-def _read(folder: Path, name: str) -> tables.Summary:
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        raise InputError(f"{path} is missing. Run `make study`, which keeps its results there.")
-    return read_json(path)

@@ -98,7 +98,14 @@ def run_notebook(notebook: str | Path, target: str | Path, values: Mapping[str, 
     try:
         with replacing(target) as temporary:
             papermill.execute_notebook(
-                str(notebook), str(temporary), dict(values), kernel_name="python3", progress_bar=False
+                str(notebook),
+                str(temporary),
+                dict(values),
+                kernel_name="python3",
+                progress_bar=False,
+                extra_arguments=[
+                    "--log-level=40"
+                ],  # else each kernel warns that its port on this machine is not encrypted
             )
             _check_figures(notebook, temporary)
             _strip_run(temporary)

@@ -20,6 +20,7 @@ CHAPTERS = [
     "02_contrastive_training",
     "03_baseline_comparison",
     "04_embedding_analysis",
+    "05_prescreening",
 ]
 
 

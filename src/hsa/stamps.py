@@ -18,7 +18,10 @@ TRAINING = (
 )
 PROBE = ("probe.py", "metrics.py")
 TUNING = (*TRAINING, *PROBE, "tuning.py")
-EVALUATION = (*PROBE, "comparison.py", "alignment.py", "ceilings.py", "power.py", "evaluation.py")
+EVALUATION = (
+    *(*PROBE, "comparison.py", "alignment.py", "ceilings.py", "calibration.py", "power.py"),
+    *("heatmaps.py", "pointing.py", "evaluation.py"),
+)
 
 
 def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:

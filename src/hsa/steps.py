@@ -183,7 +183,7 @@ def evaluate(study: Study, marker: str, progress: bool = True) -> dict[str, Any]
         def both(method: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
             return tuple(embeddings(study.at(seed), marker, method, stain, progress) for stain in ("HE", "IHC"))
 
-        run(study, marker, predictions, _ceilings(study, marker, folds), both, folder, current)
+        run(study, marker, predictions, _ceilings(study, marker, folds), both, _maps(study, marker), folder, current)
     return files.read_json(folder / "evaluation.json")
 
 
@@ -213,6 +213,16 @@ def _ceilings(study: Study, marker: str, folds: pd.DataFrame) -> dict[str, pd.Da
     return found
 
 
+def _maps(study: Study, marker: str) -> dict[str, pd.DataFrame]:
+    """Score the heat maps of the compared methods, and of some that have learned nothing, where the truth is known."""
+    if not isinstance(study.cohort, VirtualCohort):
+        return {}
+    from hsa.pointing import evaluate_maps
+
+    plain = [name for name, method in study.methods.items() if not method.losses and method.encoder != "colour"]
+    return {name: evaluate_maps(study, marker, name) for name in (*plain, study.baseline, study.full)}
+
+
 def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     """Gather every headline number of the study in summary.json.
 
@@ -225,7 +235,7 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     from hsa.report import provenance
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
-    parts = ("prediction", "ceiling", "difference", "against_baseline", "alignment", "cases", "power")
+    parts = ("cases", "prediction", "ceiling", "difference", "against_baseline", "alignment", "maps", "power")
     summary: dict[str, Any] = {p: {m: e[p] for m, e in evaluations.items()} for p in parts}
     found = {m: e["difference"] for m, e in evaluations.items()}
     summary["holm"] = {

@@ -14,11 +14,18 @@ _METRICS = {
     "average_precision": "average precision",
 }
 
+_MAPS = {
+    "pointed": "top tile is tumour (chance)",
+    "auc_tumour": "AUC, tumour tiles",
+    "auc_positive": "AUC, tiles with positive cells",
+    "auc_control": "the same on negative slides",
+}
+
 
 def interval(number: dict[str, Any], sign: bool = False) -> str:
     """Write a value with its 95 % interval, such as 0.735 [0.670, 0.799]."""
     form = "{:+.3f}" if sign else "{:.3f}"
-    value, low, high = (form.format(number[key]) for key in ("value", "low", "high"))
+    value, low, high = ("none" if number[k] is None else form.format(number[k]) for k in ("value", "low", "high"))
     return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
 
 
@@ -44,16 +51,14 @@ def headline(study: Study) -> str:
 
 def fragments(summary: Summary, prefix: str = "") -> dict[str, str]:
     """Write the pieces of the book that tell one study's results: file name -> Markdown."""
-    made = {
-        "prediction": prediction(summary),
-        "difference": difference(summary),
-        "ablation": ablation(summary),
-        "alignment": alignment(summary),
-        "published": published(summary),
-        "power": power(summary),
-        "verdict": verdict(summary),
-    }
-    return {f"{prefix}{name}.md": text for name, text in made.items()}
+    parts = (prediction, difference, ablation, alignment, maps, published, power, verdict)
+    return dict(zip(names(prefix), (part(summary) for part in parts), strict=True))
+
+
+def names(prefix: str = "") -> list[str]:
+    """Name the pieces that `fragments` writes, in order."""
+    parts = ("prediction", "difference", "ablation", "alignment", "maps", "published", "power", "verdict")
+    return [f"{prefix}{part}.md" for part in parts]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -90,7 +95,7 @@ def difference(summary: Summary) -> str:
         gains = [interval(found["metrics"][metric], sign=True) for metric in ("roc_auc", "weighted_f1")]
         rows.append([marker, *gains, *(f"{_p(p)} ({_p(corrected)})" for p, corrected in pairs)])
     head = ["", "ROC AUC", "weighted F1", "DeLong p (Holm)", "Wilcoxon p, positives", "Wilcoxon p, negatives"]
-    full, base = _compared(summary)
+    full, base = compared(summary)
     return f"{full} minus {base.lower()}, on the same cases:\n\n{table(head, rows)}"
 
 
@@ -121,6 +126,17 @@ def alignment(summary: Summary) -> str:
     return table(head, rows)
 
 
+def maps(summary: Summary) -> str:
+    """Whether heat maps point to tumour and to positive cells; chance in brackets."""
+    rows = []
+    for marker, methods in summary["maps"].items():
+        rows.append([f"**{marker}**", *[""] * len(_MAPS)])
+        for name, found in methods.items():
+            cells = [_scored(found[key]) for key in _MAPS]
+            rows.append([summary["provenance"]["methods"][name], *cells])
+    return table(["", *_MAPS.values()], rows) if rows else "*The truth of these slides is not known.*\n"
+
+
 def published(summary: Summary) -> str:
     """The paper's numbers, ours, and the ceiling of this cohort."""
     rows, meta = [], summary["provenance"]
@@ -130,7 +146,7 @@ def published(summary: Summary) -> str:
         full = [interval(known) if known else "unknown", interval(methods[meta["full"]]["weighted_f1"])]
         base = ["unknown", interval(methods[meta["baseline"]]["weighted_f1"])]
         rows.append([marker, *full, *base, ceiling, "no: other slides, other encoder"])
-    full, base = _compared(summary)
+    full, base = compared(summary)
     head = [f"{full}, published", f"{full}, here", f"{base}, published", f"{base}, here", "ceiling here"]
     return table(["weighted F1", *head, "comparable?"], rows)
 
@@ -148,7 +164,7 @@ def power(summary: Summary) -> str:
 
 def verdict(summary: Summary) -> str:
     """Say in words what the intervals say: better, worse, or not settled."""
-    full, base = _compared(summary)
+    full, base = compared(summary)
     lines = []
     for marker, found in summary["difference"].items():
         auc = found["metrics"]["roc_auc"]
@@ -187,10 +203,17 @@ def _methods(summary: Summary) -> dict[str, str]:
     return _named(summary["provenance"]["methods"])
 
 
-def _compared(summary: Summary) -> tuple[str, str]:
-    """Titles of the full method and the baseline."""
+def compared(summary: Summary) -> tuple[str, str]:
+    """Give the titles of the full method and of the baseline."""
     meta = summary["provenance"]
     return meta["methods"][meta["full"]], meta["methods"][meta["baseline"]]
+
+
+def _scored(number: dict[str, Any]) -> str:
+    if not number["n"]:
+        return "none"
+    chance = f" ({number['chance']:.2f})" if number["chance"] != 0.5 else ""
+    return interval(number) + chance
 
 
 def _p(value: float, equals: str = "") -> str:

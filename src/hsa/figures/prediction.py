@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from sklearn.metrics import confusion_matrix, roc_curve
 
+from hsa.calibration import calibration_error, reliability_bins
 from hsa.figures.style import (
     CLASS_NAMES,
     DASHES,
@@ -18,7 +19,7 @@ from hsa.figures.style import (
     SPLITS,
     colour,
 )
-from hsa.metrics import calibration_error, point, reliability_bins
+from hsa.metrics import point
 
 
 def roc(

@@ -1,0 +1,156 @@
+"""Heat maps: what a prediction rests on, laid over the slide, and how well that agrees with the truth."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+from hsa.errors import InputError
+from hsa.figures.style import CLASSES, FAINT, GREY, INK, colour
+from hsa.figures.tissue import scale_bar
+
+# Its ends are the colours of the classes that a tile speaks for; between them, nothing.
+IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#11695B", CLASSES[0], "#FFFFFF", "#B9578B", CLASSES[1]])
+MEASURE_TITLES = {
+    "pointed": "Pointing game: top tile is tumour",
+    "auc_tumour": "AUC of |importance|, tumour tiles",
+    "auc_positive": "AUC, tiles with positive cells (positive slides)",
+    "auc_control": "the same on negative slides (control)",
+}
+
+
+def heat_overlay(
+    ax: Axes,
+    thumbnail: np.ndarray,
+    coords: np.ndarray,
+    importance: np.ndarray,
+    tile_px_level0: int,
+    mpp_thumbnail: float,
+    mpp_level0: float,
+    tumour: np.ndarray | None = None,
+    limit: float | None = None,
+) -> Axes:
+    """Lay the importance of tiles over a slide: the stronger, the less transparent; the slide is greyed.
+
+    Args:
+        ax: where to draw.
+        thumbnail: H&E slide (h, w, 3) uint8.
+        coords: (N, 2) upper left corners of the tiles, x and y in level-0 px.
+        importance: (N,), positive where a tile speaks for the positive class.
+        tile_px_level0: side of a tile, level-0 px.
+        mpp_thumbnail: um per pixel of the thumbnail.
+        mpp_level0: um per pixel of level 0.
+        tumour: (h', w') bool, true tumour over the same area at any resolution; drawn as a contour.
+        limit: |importance| of the full colour; the largest one by default. Give one for slides that are compared.
+
+    Returns:
+        The axes, in pixels of the thumbnail.
+
+    Raises:
+        InputError: not one importance for each tile, or one that is not finite.
+    """
+    importance = np.asarray(importance, dtype=float)
+    if importance.shape != (len(coords),) or not np.isfinite(importance).all():
+        raise InputError(
+            f"heat_overlay: {importance.shape} importances for {len(coords)} tiles; give one finite number a tile."
+        )
+    height, width = thumbnail.shape[:2]
+    # Wine on pink would not show: the slide keeps its structure and gives up its colour.
+    ax.imshow(thumbnail @ (0.30, 0.59, 0.11), cmap="gray", vmin=0, vmax=255)
+    scale = mpp_level0 / mpp_thumbnail
+    corner = np.asarray(coords, dtype=float) * scale - 0.5
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * tile_px_level0 * scale
+    limit = limit or float(np.abs(importance).max(initial=0)) or 1.0
+    strength = np.clip(np.abs(importance) / limit, 0, 1)
+    tiles = PolyCollection(
+        corner[:, None] + square,
+        array=importance,
+        cmap=IMPORTANCE,
+        norm=Normalize(-limit, limit),
+        alpha=0.7 * np.sqrt(strength),
+        edgecolors="white",
+        linewidths=1.0,
+    )
+    ax.add_collection(tiles, autolim=False)
+    if tumour is not None and tumour.any() and not tumour.all():
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        for ink, line in (("white", 2.0), (INK, 0.9)):
+            ax.contour(tumour.astype(float), [0.5], colors=[ink], linewidths=line, extent=extent, origin="upper")
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    sns.despine(ax=ax, left=True, bottom=True)
+    scale_bar(ax, mpp_thumbnail, width, height)
+    return ax
+
+
+def heat_bar(axes: Axes | np.ndarray, limit: float, label: str = "importance of a tile (logits)") -> Axes:
+    """Add the colour bar of `heat_overlay` to the right of its axes.
+
+    Args:
+        axes: the overlays, of one figure and with one `limit`.
+        limit: |importance| of the full colour.
+        label: name of the importance.
+
+    Returns:
+        The axes of the bar.
+    """
+    shown = ScalarMappable(Normalize(-limit, limit), IMPORTANCE)
+    bar = np.ravel(axes)[0].figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
+    bar.outline.set_visible(False)
+    bar.ax.set_title("for positive", fontsize=9, fontweight="normal", loc="left", color=CLASSES[1])
+    bar.ax.set_xlabel("for negative", fontsize=9, loc="left", color="#11695B")
+    return bar.ax
+
+
+def map_scores(ax: Axes, table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Axes:
+    """Draw how well the heat maps of each method agree with the truth, with 95 % intervals and chance.
+
+    Args:
+        ax: where to draw.
+        table: method, measure, value, low, high, chance, n (slides), the numbers from
+            `hsa.pointing.summarise_maps`; drawn from the top down, measure by measure. Rows without value are left out.
+        titles: method -> name to show.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InputError: no row has a value.
+    """
+    table = table[table["value"].notna()]
+    if table.empty:
+        raise InputError("map_scores: no measure has a value; no slide holds both kinds of tile.")
+    methods = dict.fromkeys(table["method"])
+    ticks, names, top = [], [], 0.0
+    for measure, rows in table.groupby("measure", sort=False):
+        ax.text(
+            0,
+            top,
+            MEASURE_TITLES.get(measure, measure),
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontweight="bold",
+        )
+        top += 0.9
+        for y, row in enumerate(rows.itertuples()):
+            y, ink = top + y, colour(row.method, methods)
+            ax.plot([row.chance] * 2, [y - 0.36, y + 0.36], color=GREY, linewidth=2.2, label="chance")
+            ax.plot([row.low, row.high], [y, y], color=ink, linewidth=2.2, solid_capstyle="round")
+            ax.plot(row.value, y, "o", color=ink, markersize=7, markeredgecolor="white")
+            text = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]  n = {row.n:.0f}"
+            ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+            ticks.append(y)
+            names.append((titles or {}).get(row.method, row.method))
+        top = ticks[-1] + 1.3
+    ax.set_yticks(ticks, names)
+    ends = table[["low", "high", "chance"]].to_numpy()
+    ax.set(ylim=(top - 0.8, -0.6), xlim=(min(0.3, ends.min() - 0.03), max(0.8, ends.max() + 0.03)))
+    ax.set_xlabel("score (95 % CI); grey: chance")
+    ax.grid(axis="x", color=FAINT, linewidth=0.6)
+    ax.tick_params(axis="y", length=0)
+    sns.despine(ax=ax, left=True)
+    return ax

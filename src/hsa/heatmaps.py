@@ -1,0 +1,123 @@
+"""Which tiles a prediction rests on: the importance of each tile of an H&E slide.
+
+By occlusion for any slide encoder, or the weights of gated attention. `hsa.pointing` scores these maps.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hsa.batches import Bags, Batch, Tiles, collate
+from hsa.checkpoints import load_fold
+from hsa.errors import InputError
+from hsa.files import read_json
+from hsa.model import SlideModel
+from hsa.pooling import GatedABMIL
+from hsa.study import Study
+
+Score = Callable[[Batch], np.ndarray]
+
+
+def occlusion(score: Score, tiles: Tiles, mean: np.ndarray, tokens: int = 2**15) -> np.ndarray:
+    """Importance of each tile: how far the score falls when the tile is replaced by an average one.
+
+    Occlusion as of Zeiler and Fergus (ECCV 2014), on tile features. The occluded tile keeps its place, as in
+    masked training. For mean pooling and a linear score it is the tile's share in the score, exactly.
+
+    Args:
+        score: Batch of B bags -> logits (B,). The model behind it must be in eval mode.
+        tiles: features (N, D) and coordinates (N, 2) of one slide.
+        mean: features of the average tile (D,): the H&E mean of the fold, `SlideModel.he_mean`.
+        tokens: at most so many tiles a batch (of whole bags), to bound memory.
+
+    Returns:
+        (N,) float64 in logits: positive where a tile speaks for the positive class.
+
+    Raises:
+        InputError: `mean` has another width than the features.
+    """
+    whole = collate([tiles])
+    count, width = whole.features.shape[1:]
+    mean = torch.as_tensor(np.asarray(mean), dtype=whole.features.dtype)
+    if mean.shape != (width,):
+        raise InputError(f"occlusion: mean has shape {tuple(mean.shape)}, tiles have {width} features; give one mean.")
+    found = []
+    for rows in torch.arange(count).split(max(1, tokens // count)):
+        size = len(rows)
+        features = whole.features.repeat(size, 1, 1)
+        features[torch.arange(size), rows] = mean
+        batch = Batch(features, whole.coords.expand(size, -1, -1), whole.mask.expand(size, -1))
+        found.append(np.asarray(score(batch), dtype=float))
+    return float(score(whole)[0]) - np.concatenate(found)
+
+
+def attention(model: SlideModel, tiles: Tiles) -> np.ndarray:
+    """Weights (N,) of the tiles in gated attention pooling; they sum to 1. They have no sign.
+
+    Args:
+        model: with the encoder "abmil", in eval mode.
+        tiles: features (N, D) and coordinates (N, 2) of one slide.
+
+    Raises:
+        InputError: another slide encoder.
+    """
+    if not isinstance(model.encoder, GatedABMIL):
+        raise InputError(f"attention: {type(model.encoder).__name__} has no attention weights of tiles; use occlusion.")
+    batch = collate([tiles])
+    with torch.inference_mode():
+        h = model.encoder.embed(model.standardise(batch, "he"))
+        return model.encoder.attention(h, batch.mask)[0].double().numpy()
+
+
+def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
+    """Make a function from H&E bags to the logits (B,) of the linear probe.
+
+    Args:
+        model: slide encoder of the fold, in eval mode, on the CPU.
+        probe: of the same fold: mean, scale, coef (D,) and intercept, D being the width of an embedding.
+
+    Raises:
+        InputError: on the first call, if probe and embeddings differ in width.
+    """
+    mean, scale, coef = (np.asarray(probe[key], dtype=float) for key in ("mean", "scale", "coef"))
+
+    def score(batch: Batch) -> np.ndarray:
+        with torch.inference_mode():
+            z = model.embed(batch, "he").double().numpy()
+        if z.shape[1:] != coef.shape:
+            fold = f"probe of fold {probe.get('fold')}"
+            raise InputError(f"{fold}: {len(coef)} coefficients, embeddings of {z.shape[1]}; evaluate again.")
+        return (z - mean) / scale @ coef + float(probe["intercept"])
+
+    return score
+
+
+def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int) -> Tiles:
+    """Occlude the tiles of one H&E slide, with the model and probe of one fold and the first seed.
+
+    Returns:
+        Coordinates (N, 2) in pixels of the tiles, at `study.tiles.mpp`, and importance (N,) in logits.
+
+    Raises:
+        InputError: the method has not been trained.
+    """
+    folder = study.at(study.seed).paths.method(marker, method)
+    model, _ = load_fold(folder, fold)
+    probes = read_probes(folder)
+    tiles = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour")[slide_id]
+    return tiles[1], occlusion(probe_score(model, probes[fold]), tiles, model.he_mean.numpy())
+
+
+def read_probes(folder: Path) -> dict[int, dict[str, Any]]:
+    """Read the linear probe of each fold of a trained method.
+
+    Raises:
+        InputError: the method has no probe yet.
+    """
+    path = folder / "probe.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not there; train the method first, with `hsa train`.")
+    return {probe["fold"]: probe for probe in read_json(path)["folds"]}

@@ -1,0 +1,184 @@
+"""A ranked worklist: which slides of a manifest to stain first. Research use only; no IHC slide is read."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+from tqdm import tqdm
+
+from hsa import files, prescreening
+from hsa.cohort import HE
+from hsa.errors import InputError
+from hsa.predict import Predictor, caveats, read_slide, write_text
+
+SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def read_worklist(path: str | Path) -> pd.DataFrame:
+    """Read the slides to rank from a CSV: slide_id and path, optionally case_id, mpp and stain.
+
+    Other columns are ignored. Paths are relative to the CSV. If there is a column `stain`, only its HE rows are taken.
+
+    Returns:
+        slide_id, case_id (empty if not given), path (absolute), mpp (NaN if not given).
+
+    Raises:
+        InputError: lists every problem with its row (the header is row 1), column and remedy.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such manifest. Give a CSV with the columns slide_id and path.")
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True).map(str.strip)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable CSV: {error}. Save it as comma-separated UTF-8.") from error
+    missing = [column for column in ("slide_id", "path") if column not in frame]
+    if missing:
+        raise InputError("\n".join(f"{path}: column {column!r} is missing. Add it." for column in missing))
+    frame.index += 2
+    problems = _odd_stains(frame)
+    if "stain" in frame:
+        frame = frame[frame["stain"] == HE]
+    problems += _row_problems(frame)
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems)
+        raise InputError(f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}:\n{shown}")
+    if frame.empty:
+        raise InputError(f"{path}: no H&E slide. Give one row a slide, with stain {HE!r} if there is such a column.")
+    folder = path.resolve().parent
+    case = frame.get("case_id", "")
+    mpp = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
+    return pd.DataFrame(
+        {"slide_id": frame["slide_id"], "case_id": case, "path": [folder / p for p in frame["path"]], "mpp": mpp}
+    )
+
+
+def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: bool = True) -> tuple[str, int]:
+    """Rank slides for IHC, highest probability first; write the worklist, and what it says in words beside it.
+
+    A slide is marked "stain" if its log odds reach the mean of the folds' thresholds for 95 % sensitivity, each
+    set on the fold's validation cases. Cross-validation judged those folds one by one; their average on
+    new slides has not been judged.
+
+    Args:
+        predictor: the method.
+        slides: from `read_worklist`.
+        out: the CSV to write: rank, case_id, slide_id, probability, low, high, call ("stain", "wait" or
+            "unread"), note. The summary gets the same name with .txt, the bags go to the folder <name>_bags.
+        progress: show a bar.
+
+    Returns:
+        The summary, and the number of slides that could not be read: they are at the end of the list.
+
+    Raises:
+        InputError: the method has no predictions.csv.
+    """
+    seen = _cross_validation(predictor)
+    bags, rows = out.with_name(f"{out.stem}_bags"), []
+    for slide in tqdm(slides.itertuples(), total=len(slides), desc="slides", disable=not progress):
+        row = {"case_id": slide.case_id, "slide_id": slide.slide_id}
+        try:
+            reading = read_slide(
+                predictor, slide.path, slide.slide_id, bags, None if np.isnan(slide.mpp) else slide.mpp
+            )
+            call = "stain" if reading.logits.mean() >= seen["threshold"] else "wait"
+            rows.append(row | reading.numbers | {"call": call, "note": reading.warning})
+        except (InputError, OSError) as error:
+            rows.append(row | {"call": "unread", "note": " ".join(str(error).split())})
+    columns = ["case_id", "slide_id", "probability", "low", "high", "call", "note"]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    table = table.sort_values(["probability", "slide_id"], ascending=[False, True], ignore_index=True)
+    ranked = table["call"] != "unread"
+    table.insert(0, "rank", pd.Series(range(1, len(table) + 1), dtype="Int64").where(ranked))
+    files.write_frame(out, table)
+    summary = _summary(predictor, table, seen)
+    write_text(out.with_suffix(".txt"), summary)
+    return summary, int((~ranked).sum())
+
+
+def _cross_validation(predictor: Predictor) -> dict[str, Any]:
+    """Threshold of the averaged models, and what the folds' own thresholds did on their test cases."""
+    path = predictor.folder / "predictions.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, so there is no threshold. Evaluate the study (`hsa evaluate`).")
+    predictions = pd.read_csv(path, dtype={"case_id": str, "patient_id": str})
+    chosen = prescreening.thresholds(predictions, [SENSITIVITY])
+    found = prescreening.triage(predictions, [SENSITIVITY]).set_index("measure")
+    finite = chosen["threshold"].clip(1e-6, 1 - 1e-6).where(np.isfinite(chosen["threshold"]), 0)
+    return {
+        "threshold": float(logit(finite).mean()),
+        "fewest": int(chosen["positives"].min()),
+        "expected": float(chosen["expected"].mean()),
+        "positive": int((predictions["label"] * (predictions["split"] == "test")).sum()),
+        "found": found,
+    }
+
+
+def _summary(predictor: Predictor, table: pd.DataFrame, seen: dict[str, Any]) -> str:
+    """Tell the worklist in plain words."""
+    positive, calls = predictor.classes[1], table["call"].value_counts()
+    stain, wait, unread = (int(calls.get(call, 0)) for call in ("stain", "wait", "unread"))
+    ranked = stain + wait
+    lines = [f"Worklist: {predictor}.", f"{len(table)} slides, {ranked} ranked, {unread} could not be read."]
+    if ranked:
+        lines.append(
+            f"{stain} of {ranked} score at or above {expit(seen['threshold']):.2f}, the threshold set on validation "
+            f"cases to find {SENSITIVITY:.0%} of {positive} cases. Staining only these would save {wait} of {ranked} "
+            f"stains ({wait / ranked:.0%})."
+        )
+    found = seen["found"]
+    share = {
+        name: "{value:.0%} (95 % interval {low:.0%} to {high:.0%})".format(**found.loc[name])
+        for name in ("sensitivity", "saved")
+    }
+    lines += [
+        f"In cross-validation on {found['n'].iloc[0]} cases of the study such thresholds found "
+        f"{share['sensitivity']} of the {positive} cases, missed {found.at['missed', 'value']:.0f} of "
+        f"{seen['positive']}, and saved {share['saved']} of the stains.",
+        f"A fold's threshold hangs on as few as {seen['fewest']} {positive} validation cases; with so few, "
+        f"{seen['expected']:.0%} of new {positive} cases is what can be expected at best.",
+        "Other laboratories, scanners and patients: measure again before relying on any of this.",
+    ]
+    if unread:
+        lines.append("Could not be read, at the end of the list:")
+        lines += [f"  {row.slide_id}: {row.note}" for row in table[table["call"] == "unread"].itertuples()]
+    return "\n".join([*lines, *caveats(predictor)]) + "\n"
+
+
+def _row_problems(frame: pd.DataFrame) -> list[str]:
+    problems, first = [], {}
+    for number, row in frame.iterrows():
+        for column in ("slide_id", "case_id"):
+            text = row.get(column, "")
+            if not (_IDENTIFIER.fullmatch(text) or (column == "case_id" and not text)):
+                problems.append(f"row {number}: {column} {text!r}: use 1 to 128 letters, digits, '.', '_' or '-'.")
+        if row["slide_id"] in first:
+            where = first[row["slide_id"]]
+            problems.append(f"row {number}: slide_id {row['slide_id']!r} stands in row {where} too. Make ids unique.")
+        first.setdefault(row["slide_id"], number)
+        if not row["path"]:
+            problems.append(f"row {number}: path is empty. Give the slide's file.")
+        if row.get("mpp") and not _is_resolution(row["mpp"]):
+            problems.append(
+                f"row {number}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty."
+            )
+    return problems
+
+
+def _odd_stains(frame: pd.DataFrame) -> list[str]:
+    """A slide whose H&E is spelt another way would be left out without a word."""
+    if "stain" not in frame:
+        return []
+    odd = frame["stain"].str.fullmatch(r"|h ?(&|and|\+)? ?e", case=False) & (frame["stain"] != HE)
+    return [f"row {number}: stain {stain!r}: write {HE!r} for H&E." for number, stain in frame["stain"][odd].items()]
+
+
+def _is_resolution(text: str) -> bool:
+    try:
+        return 0.05 <= float(text) <= 20
+    except ValueError:
+        return False

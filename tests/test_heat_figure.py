@@ -1,0 +1,95 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from hsa import figures
+from hsa.errors import InputError
+from hsa.figures.heat import IMPORTANCE
+
+SLIDE = np.full((100, 200, 3), (200, 120, 180), np.uint8)
+COORDS = np.array([[0, 0], [256, 0], [512, 256]])
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    fig, ax = figures.panels(height=3)
+    yield ax
+    plt.close(fig)
+
+
+def overlay(ax, importance, **more):
+    return figures.heat_overlay(ax, SLIDE, COORDS, importance, 256, 2.0, 0.5, **more)
+
+
+def test_tiles_lie_where_they_were_cut(ax):
+    overlay(ax, [1.0, -2.0, 0.0])
+    boxes = [path.get_extents() for path in ax.collections[0].get_paths()]
+    np.testing.assert_allclose([b.min for b in boxes], COORDS / 4 - 0.5)
+    np.testing.assert_allclose([b.size for b in boxes], 64)
+    assert ax.get_xlim() == (-0.5, 199.5) and ax.get_ylim() == (99.5, -0.5)
+
+
+def test_colour_is_centred_on_zero_and_strength_shows(ax):
+    overlay(ax, [1.0, -2.0, 0.0])
+    ax.figure.canvas.draw()
+    strong, weak, none = ax.collections[0].get_facecolors()[[1, 0, 2]]
+    np.testing.assert_allclose(strong[:3], IMPORTANCE(0.0)[:3])
+    np.testing.assert_allclose(weak[:3], IMPORTANCE(0.75)[:3], atol=0.01)
+    assert strong[3] > weak[3] > none[3] == 0
+
+
+def test_one_limit_makes_slides_comparable(ax):
+    overlay(ax, [1.0, -2.0, 0.0], limit=1.0)
+    assert ax.collections[0].get_clim() == (-1, 1)
+    bar = figures.heat_bar(ax, 1.0)
+    assert bar.get_ylim() == (-1, 1) and len(ax.figure.axes) == 2
+
+
+def test_a_map_without_importance_is_drawn_and_a_broken_one_refused(ax):
+    overlay(ax, np.zeros(3))
+    with pytest.raises(InputError, match="for 3 tiles"):
+        overlay(ax, [1.0, 2.0])
+    with pytest.raises(InputError, match="finite"):
+        overlay(ax, [1.0, np.nan, 0])
+
+
+def test_the_true_tumour_is_outlined_at_any_resolution(ax):
+    tumour = np.zeros((50, 100), bool)
+    tumour[10:30, 20:60] = True
+    before = len(overlay(ax, [1.0, 0, 0]).collections)
+    overlay(ax, [1.0, 0, 0], tumour=tumour)
+    lines = ax.collections[before + 1 :]
+    assert len(lines) == 2
+    for line in lines:
+        box = line.get_paths()[0].get_extents()
+        np.testing.assert_allclose([box.x0, box.x1, box.y0, box.y1], [39.5, 119.5, 19.5, 59.5], atol=1.5)
+    count = len(ax.collections)
+    overlay(ax, [1.0, 0, 0], tumour=np.zeros((50, 100), bool))
+    assert len(ax.collections) == count + 1  # the tiles only
+
+
+def test_scores_are_drawn_with_their_intervals_and_chance(ax):
+    row = {"low": 0.3, "high": 0.7, "n": 12}
+    table = pd.DataFrame(
+        [
+            {"method": "untrained", "measure": "pointed", "value": 0.5, "chance": 0.6, **row},
+            {"method": "full", "measure": "pointed", "value": 0.65, "chance": 0.6, **row},
+            {"method": "full", "measure": "auc_tumour", "value": 0.45, "chance": 0.5, **row},
+            {"method": "untrained", "measure": "auc_tumour", "value": np.nan, "chance": np.nan, **row},
+        ]
+    )
+    figures.map_scores(ax, table, {"full": "Full"})
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["untrained", "Full", "Full"]
+    points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert points == [0.5, 0.65, 0.45]
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_label() == "chance"] == [0.6, 0.6, 0.5]
+    texts = [text.get_text() for text in ax.texts]
+    assert "0.65 [0.30, 0.70]  n = 12" in texts and "AUC of |importance|, tumour tiles" in texts
+    with pytest.raises(InputError, match="no measure has a value"):
+        figures.map_scores(ax, table[3:])
