@@ -19,11 +19,11 @@ def study(smoke_file):
 @pytest.fixture
 def summary(study):
     """Invented numbers, told apart by their digits."""
-    metrics = {name: number(0.712, 0.611, 0.813) | {"seed_sd": None} for name in tables._METRICS}
+    metrics = {name: number(0.712, 0.611, 0.813) | {"seed_sd": None} for name in (*tables._HEADLINE, *tables._OTHERS)}
     metrics["calibration_error"] = {"value": 0.123, "n": 30}
     test = {"p": 0.0004, "statistic": 1.0, "n": 9}
     difference = {
-        "metrics": {name: number(0.021, -0.031, 0.072) for name in tables._METRICS},
+        "metrics": {name: number(0.021, -0.031, 0.072) for name in (*tables._HEADLINE, *tables._OTHERS)},
         "delong": number(0.02, -0.04, 0.08) | {"p": 0.345},
         "wilcoxon": {"positives": test, "negatives": test | {"p": 0.25}},
     }
@@ -35,7 +35,8 @@ def summary(study):
         "ceiling": {m: {"oracle": metrics, "ihc": metrics} for m in study.markers},
         "difference": dict.fromkeys(study.markers, difference),
         "against_baseline": {
-            m: {name: {"roc_auc": number(0.03, -0.01, 0.07), "p": 0.2} for name in study.methods} for m in study.markers
+            m: {name: {"roc_auc": number(0.03, -0.01, 0.07), "p": 0.02} for name in study.methods}
+            for m in study.markers
         },
         "holm": {
             name: dict.fromkeys(study.markers, 0.9) for name in ("delong", "wilcoxon_positives", "wilcoxon_negatives")
@@ -51,7 +52,8 @@ def summary(study):
             "title": study.title,
             "full": study.full,
             "baseline": study.baseline,
-            "methods": {name: method.title for name, method in study.methods.items()},
+            "methods": [{"name": name, "title": method.title} for name, method in study.methods.items()],
+            "markers": list(study.markers),
         },
     }
     made["published"]["Ki-67"] = None
@@ -81,15 +83,20 @@ def test_the_verdict_follows_the_interval(summary):
 def test_the_tables_say_what_the_summary_says(summary):
     made = tables.fragments(summary, "x_")
     assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
-    assert "| one seed | 0.123 |" in made["x_prediction.md"]
+    assert "| 0.712 [0.611, 0.813] | one seed |" in made["x_prediction.md"]
+    assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
     assert "+0.021 [−0.031, +0.072] | 0.345 (0.900) | < 0.001 (0.900) | 0.250 (0.900) |" in made["x_difference.md"]
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
     assert "unknown" in made["x_published.md"]
     assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]
     assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] |" in made["x_power.md"]
-    assert "p = 0.200" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
+    assert (
+        "| +0.030 [−0.010, +0.070]* |" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
+    )
     summary["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
-    assert "| 0.022 | 0.123 |" in tables.prediction(summary)
+    assert "| 0.712 [0.611, 0.813] | 0.022 |" in tables.prediction(summary)
+    order = [line.split(" | ")[0] for line in made["x_ablation.md"].splitlines()]
+    assert order.index("| Mean-pooled tiles") < order.index("| HistoStainAlign (full)")
 
 
 def test_without_a_summary_the_message_says_what_to_run(study):
@@ -122,8 +129,8 @@ def test_every_fragment_that_a_page_includes_is_written(summary, kept):
 
 def test_controls_say_where_an_interval_misses_chance(kept):
     made = reference.fragments(kept)
-    assert made["control_prediction.md"].count("0.712 [0.611, 0.813] (does not cover it)") == 3 * 6
-    assert made["control_alignment.md"].count("(does not cover it)") == 3 * 6
+    assert made["control_prediction.md"].count("0.712 [0.611, 0.813] (misses it)") == 3 * 6
+    assert made["control_alignment.md"].count("(misses it)") == 3 * 6
     assert "| cases | 4 | 2 | 1 | 1 | +0.050 [+0.030, +0.070] (P53 at 1) |" in made["sweep.md"]
 
 

@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from hsa.errors import InputError
+from hsa.ranking import auc_and_precision
 
 METRICS = (
     "weighted_f1",
@@ -68,11 +69,6 @@ def bootstrap(
     """
     tables = by_seed(predictions)
     return intervals(seed_values(tables), bootstrap_values(tables, draws, seed), tables[0], level)
-
-
-def average_precision(label: np.ndarray, score: np.ndarray) -> float:
-    """Compute the average precision of scores (n,) for labels (n,), 0 or 1."""
-    return float(_ranked_metrics(label == 1, score, np.ones((1, len(score))))[1][0])
 
 
 def patient_draws(patients: pd.Series, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -208,7 +204,7 @@ def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.
         precision = (_ratio(tp, tp + fp) + _ratio(tn, tn + fn)) / 2 * both
         f1 = _ratio(2 * tp, 2 * tp + fp + fn), _ratio(2 * tn, 2 * tn + fp + fn)
         weighted_f1 = ((tp + fn) * f1[0] + (tn + fp) * f1[1]) / (tp + fp + fn + tn)
-        auc, ap = _ranked_metrics(label, table["score"].to_numpy(float), weights)
+        auc, ap = auc_and_precision(label, table["score"].to_numpy(float), weights)
     return {
         "weighted_f1": weighted_f1,
         "roc_auc": auc * both,
@@ -221,27 +217,6 @@ def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)
-
-
-def _ranked_metrics(label, score, weights) -> tuple[np.ndarray, np.ndarray]:
-    """Compute AUC (Mann-Whitney, ties count half) and average precision for whole weights (draws, n)."""
-    order = np.argsort(-score, kind="stable")
-    up = order[label[order]]
-    starts, up_starts = _starts(score[order]), _starts(score[up])
-    every = np.add.reduceat(weights[:, order], starts, axis=1)  # (draws, distinct scores)
-    seen = every.cumsum(axis=1)
-    held = np.isin(score[order][starts], score[up])  # both metrics are sums over the scores that a positive has
-    positives = np.add.reduceat(weights[:, up], up_starts, axis=1)  # (draws, distinct scores of positives)
-    true = positives.cumsum(axis=1)
-    false, negatives = seen[:, held] - true, every[:, held] - positives
-    total, others = true[:, -1], seen[:, -1] - true[:, -1]
-    auc = (positives * (others[:, None] - false + negatives / 2)).sum(axis=1) / (total * others)
-    ap = (positives * true / np.maximum(seen[:, held], 1)).sum(axis=1) / total
-    return auc, ap
-
-
-def _starts(ordered: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.r_[True, np.diff(ordered) != 0])
 
 
 def by_seed(predictions: pd.DataFrame) -> list[pd.DataFrame]:

@@ -75,8 +75,8 @@ def true_tumour(study: Study, marker: str, case_id: str) -> np.ndarray | None:
 def score_map(importance: np.ndarray, truth: pd.DataFrame) -> dict[str, float]:
     """Score the heat map of one slide.
 
-    Pointing game (Zhang et al., ECCV 2016): is the tile of highest |importance| a tumour tile, one with at least
-    `TUMOUR_SHARE` of viable tumour? |importance|, since a tumour may speak for either class. Of tiles that tie
+    Pointing game (Zhang et al., ECCV 2016): is the tile of highest absolute importance a tumour tile, one with at least
+    `TUMOUR_SHARE` of viable tumour? absolute importance, since a tumour may speak for either class. Of tiles that tie
     for the highest the share of tumour tiles counts, so that a flat map scores chance. Chance is not the floor:
     occlusion is large for tiles unlike the average one, and these are mostly stroma, fat and edges (in the
     first 60 cases of the default cohort, a tile's distance from the average one has an AUC of 0.38 for tumour).
@@ -86,9 +86,9 @@ def score_map(importance: np.ndarray, truth: pd.DataFrame) -> dict[str, float]:
         truth: of the same tiles, from `tile_truth`.
 
     Returns:
-        pointed (0-1), chance (share of tumour tiles: what pointing at random scores), auc_tumour (of |importance|,
-        for tumour tiles), auc_positive (of signed importance, for tiles with more positive cells than the median
-        tile). NaN where a slide has one kind of tile only: then no map could be right or wrong.
+        pointed (0-1), chance (share of tumour tiles: what pointing at random scores), auc_tumour (of absolute
+        importance, for tumour tiles), auc_positive (of signed importance, for tiles with more positive cells than
+        the median tile). NaN where a slide has one kind of tile only: then no map could be right or wrong.
     """
     size = np.abs(importance)
     tumour = truth["tumour"].to_numpy() >= TUMOUR_SHARE

@@ -62,8 +62,8 @@ def draw(folder: Path, target: Path) -> None:
 
 def chance(summary: tables.Summary) -> str:
     """ROC AUC of every H&E method where H&E holds no signal, and whether the interval covers 0.5."""
-    markers, rows = list(summary["cases"]), []
-    for name, title in summary["provenance"]["methods"].items():
+    markers, rows = summary["provenance"]["markers"], []
+    for name, title in tables.titles_of(summary).items():
         found = [summary["prediction"][marker][name]["roc_auc"] for marker in markers]
         rows.append([title, *(f"{tables.interval(f)}{_mark(f, 0.5)}" for f in found)])
     return tables.table(["ROC AUC without signal", *markers], rows)
@@ -71,8 +71,8 @@ def chance(summary: tables.Summary) -> str:
 
 def vanished(shuffled: tables.Summary, main: tables.Summary) -> str:
     """Alignment of every method with shuffled pairs, beside that with true ones."""
-    rows, markers = [], list(shuffled["cases"])
-    for name, title in shuffled["provenance"]["methods"].items():
+    rows, markers = [], shuffled["provenance"]["markers"]
+    for name, title in tables.titles_of(shuffled).items():
         for run, summary in (("true pairs", main), ("shuffled pairs", shuffled)):
             found = [summary["alignment"][marker][name]["alignment"] for marker in markers]
             mark = [_mark(f, 0) if summary is shuffled else "" for f in found]
@@ -95,4 +95,4 @@ def settled(sweep: pd.DataFrame) -> str:
 
 
 def _mark(number: dict[str, float], null: float) -> str:
-    return "" if number["low"] <= null <= number["high"] else " (does not cover it)"
+    return "" if number["low"] <= null <= number["high"] else " (misses it)"

@@ -16,10 +16,10 @@ TRAINING = (
     *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py"),
     *("checkpoints.py", "fold.py", "training.py"),
 )
-PROBE = ("probe.py", "metrics.py")
+PROBE = ("probe.py", "ranking.py")
 TUNING = (*TRAINING, *PROBE, "tuning.py")
 EVALUATION = (
-    *(*PROBE, "comparison.py", "alignment.py", "ceilings.py", "calibration.py", "power.py"),
+    *(*PROBE, "metrics.py", "comparison.py", "alignment.py", "ceilings.py", "calibration.py", "power.py"),
     *("heatmaps.py", "pointing.py", "evaluation.py"),
 )
 

@@ -247,8 +247,9 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
         name: dict(zip(("value", "low", "high"), marker.published_f1, strict=True)) if marker.published_f1 else None
         for name, marker in study.markers.items()
     }
-    named = {name: method.title for name, method in study.methods.items()}
-    titles = {"title": study.title, "baseline": study.baseline, "full": study.full, "methods": named}
+    named = [{"name": name, "title": method.title} for name, method in study.methods.items()]  # JSON keys are sorted
+    titles = {"title": study.title, "baseline": study.baseline, "full": study.full}
+    titles |= {"methods": named, "markers": list(study.markers)}
     summary["provenance"] = provenance(study, **titles)
     files.write_json(study.paths.summary, summary)
     return summary

@@ -1,5 +1,6 @@
 """The tables and sentences of the results, written from a study's summary.json and nothing else."""
 
+from collections.abc import Callable
 from typing import Any
 
 from hsa import steps
@@ -7,12 +8,8 @@ from hsa.ceilings import TITLES as CEILINGS
 from hsa.study import Study
 
 Summary = dict[str, Any]
-_METRICS = {
-    "roc_auc": "ROC AUC",
-    "weighted_f1": "weighted F1",
-    "balanced_accuracy": "balanced accuracy",
-    "average_precision": "average precision",
-}
+_HEADLINE = {"roc_auc": "ROC AUC", "weighted_f1": "weighted F1"}
+_OTHERS = {"balanced_accuracy": "balanced accuracy", "average_precision": "average precision"}
 
 _MAPS = {
     "pointed": "top tile is tumour (chance)",
@@ -51,41 +48,62 @@ def headline(study: Study) -> str:
 
 def fragments(summary: Summary, prefix: str = "") -> dict[str, str]:
     """Write the pieces of the book that tell one study's results: file name -> Markdown."""
-    parts = (prediction, difference, ablation, alignment, maps, published, power, verdict)
-    return dict(zip(names(prefix), (part(summary) for part in parts), strict=True))
+    return dict(zip(names(prefix), (piece(summary) for piece in _pieces()), strict=True))
 
 
 def names(prefix: str = "") -> list[str]:
     """Name the pieces that `fragments` writes, in order."""
-    parts = ("prediction", "difference", "ablation", "alignment", "maps", "published", "power", "verdict")
-    return [f"{prefix}{part}.md" for part in parts]
+    return [f"{prefix}{piece.__name__}.md" for piece in _pieces()]
+
+
+def _pieces() -> tuple[Callable[[Summary], str], ...]:
+    tests = (prediction, more_metrics, difference, ablation)
+    return (*tests, alignment, maps, published, power, verdict)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Write a Markdown table."""
+    """Write a Markdown table of numbers, which book/_static/hsa.css keeps in one line a row."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f":::{{container}} numbers\n{body}\n:::\n"
 
 
 def prediction(summary: Summary) -> str:
-    """Every method and ceiling of every stain: the metrics with intervals, calibration error, spread over seeds."""
+    """Every method and ceiling of every stain: AUC and weighted F1, and the spread of the AUC over seeds."""
+
+    def cells(found: dict[str, Any]) -> list[str]:
+        spread = found["roc_auc"].get("seed_sd")
+        return [interval(found[metric]) for metric in _HEADLINE] + ["one seed" if spread is None else f"{spread:.3f}"]
+
+    return table(["", *_HEADLINE.values(), "SD of AUC over seeds"], _scored_rows(summary, cells))
+
+
+def more_metrics(summary: Summary) -> str:
+    """Every method and ceiling of every stain: balanced accuracy, average precision, calibration error."""
+
+    def cells(found: dict[str, Any]) -> list[str]:
+        return [interval(found[metric]) for metric in _OTHERS] + [f"{found['calibration_error']['value']:.3f}"]
+
+    return table(["", *_OTHERS.values(), "calibration error"], _scored_rows(summary, cells))
+
+
+def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]]) -> list[list[str]]:
     rows = []
-    for marker, cases in summary["cases"].items():
-        rows.append([f"**{marker}**: {cases['n']} cases, {cases['positive']} positive", *[""] * (len(_METRICS) + 2)])
-        scored = {name: (title, summary["prediction"][marker][name]) for name, title in _methods(summary).items()}
-        scored |= {name: (f"*{CEILINGS[name]}*", found) for name, found in summary["ceiling"][marker].items()}
-        for title, found in scored.values():
-            spread = found["roc_auc"].get("seed_sd")
-            error = f"{found['calibration_error']['value']:.3f}"
-            shown = "one seed" if spread is None else f"{spread:.3f}"
-            rows.append([title, *(interval(found[metric]) for metric in _METRICS), shown, error])
-    return table(["", *_METRICS.values(), "SD of AUC over seeds", "calibration error"], rows)
+    for marker in _markers(summary):
+        cases = summary["cases"][marker]
+        rows.append([f"**{marker}**: {cases['n']} cases, {cases['positive']} positive", "", "", ""])
+        for name, title in _methods(summary).items():
+            rows.append([title, *cells(summary["prediction"][marker][name])])
+        for name, found in summary["ceiling"][marker].items():
+            rows.append([f"*{CEILINGS[name]}*", *cells(found)])
+    return rows
 
 
 def difference(summary: Summary) -> str:
     """The full method against the baseline, with every test; p values corrected over the stains in brackets."""
     rows, holm = [], summary["holm"]
-    for marker, found in summary["difference"].items():
+    for marker in _markers(summary):
+        found = summary["difference"][marker]
         wilcoxon = found["wilcoxon"]
         pairs = (
             (found["delong"]["p"], holm["delong"][marker]),
@@ -100,61 +118,64 @@ def difference(summary: Summary) -> str:
 
 
 def ablation(summary: Summary) -> str:
-    """Every method against the baseline: difference of ROC AUC, and DeLong's p."""
-    markers, named = list(summary["cases"]), summary["provenance"]["methods"]
+    """Every method against the baseline: difference of ROC AUC; a star where DeLong's p is below 0.05."""
+    markers, named = _markers(summary), titles_of(summary)
     rows = []
     for name, title in named.items():
         if name == summary["provenance"]["baseline"]:
             continue
         found = [summary["against_baseline"][marker][name] for marker in markers]
-        rows.append([title, *(f"{interval(f['roc_auc'], sign=True)}, p {_p(f['p'], '=')}" for f in found)])
-    return table(["ROC AUC minus the baseline's", *markers], rows)
+        rows.append([title, *(f"{interval(f['roc_auc'], sign=True)}{'*' * (f['p'] < 0.05)}" for f in found)])
+    note = "\nA star marks p < 0.05 in DeLong's test, not corrected for the number of tests.\n"
+    return table(["ROC AUC minus the baseline's", *markers], rows) + note
 
 
 def alignment(summary: Summary) -> str:
-    """Paired against shuffled similarity, retrieval and collapse of every method."""
+    """Paired against shuffled cosine, retrieval, and the cosine of two H&E slides (1: collapsed) of every method."""
     rows = []
-    for marker, methods in summary["alignment"].items():
+    for marker in _markers(summary):
         rows.append([f"**{marker}**", *[""] * 5])
-        for name, found in methods.items():
+        for name, title in titles_of(summary).items():
+            found = summary["alignment"][marker][name]
             recall = found["recall_1"]
             cosines = [f"{found[key]['value']:.3f}" for key in ("paired", "shuffled")]
             cells = [interval(found["alignment"], sign=True), *cosines]
             cells += [f"{recall['value']:.3f} ({recall['chance']:.3f})", f"{found['cosine_he']['value']:.3f}"]
-            rows.append([summary["provenance"]["methods"][name], *cells])
-    head = ["", "alignment", "paired cosine", "shuffled cosine", "recall@1 (chance)", "cosine of two H&E slides"]
+            rows.append([title, *cells])
+    head = ["", "alignment", "paired", "shuffled", "recall@1 (chance)", "two H&E"]
     return table(head, rows)
 
 
 def maps(summary: Summary) -> str:
     """Whether heat maps point to tumour and to positive cells; chance in brackets."""
     rows = []
-    for marker, methods in summary["maps"].items():
-        rows.append([f"**{marker}**", *[""] * len(_MAPS)])
-        for name, found in methods.items():
-            cells = [_scored(found[key]) for key in _MAPS]
-            rows.append([summary["provenance"]["methods"][name], *cells])
+    for marker in _markers(summary):
+        methods = summary["maps"][marker]
+        rows += [[f"**{marker}**", *[""] * len(_MAPS)]] if methods else []
+        for name, title in titles_of(summary).items():
+            if name in methods:
+                rows.append([title, *(_scored(methods[name][key]) for key in _MAPS)])
     return table(["", *_MAPS.values()], rows) if rows else "*The truth of these slides is not known.*\n"
 
 
 def published(summary: Summary) -> str:
     """The paper's numbers, ours, and the ceiling of this cohort."""
     rows, meta = [], summary["provenance"]
-    for marker, methods in summary["prediction"].items():
-        known, oracle = summary["published"][marker], summary["ceiling"][marker].get("oracle")
-        ceiling = interval(oracle["weighted_f1"]) if oracle else "unknown"
-        full = [interval(known) if known else "unknown", interval(methods[meta["full"]]["weighted_f1"])]
-        base = ["unknown", interval(methods[meta["baseline"]]["weighted_f1"])]
-        rows.append([marker, *full, *base, ceiling, "no: other slides, other encoder"])
-    full, base = compared(summary)
-    head = [f"{full}, published", f"{full}, here", f"{base}, published", f"{base}, here", "ceiling here"]
-    return table(["weighted F1", *head, "comparable?"], rows)
+    for marker in _markers(summary):
+        methods, known = summary["prediction"][marker], summary["published"][marker]
+        oracle = summary["ceiling"][marker].get("oracle")
+        for key, paper in (("full", known), ("baseline", None)):
+            cells = [interval(paper) if paper else "unknown", interval(methods[meta[key]]["weighted_f1"])]
+            cells += [interval(oracle["weighted_f1"]) if oracle else "unknown", "no"]
+            rows.append([f"{marker}, {titles_of(summary)[meta[key]]}", *cells])
+    return table(["weighted F1", "published", "here", "ceiling here", "comparable?"], rows)
 
 
 def power(summary: Summary) -> str:
     """What a cohort of this size can detect, beside what was seen."""
     rows = []
-    for marker, found in summary["power"].items():
+    for marker in _markers(summary):
+        found = summary["power"][marker]
         seen, cases = summary["difference"][marker]["delong"], summary["cases"][marker]
         least = "none" if found["detectable"] is None else f"{found['detectable']:.3f}"
         counts = [f"{cases['n']}", f"{cases['positive'] / cases['n']:.0%}"]
@@ -166,7 +187,8 @@ def verdict(summary: Summary) -> str:
     """Say in words what the intervals say: better, worse, or not settled."""
     full, base = compared(summary)
     lines = []
-    for marker, found in summary["difference"].items():
+    for marker in _markers(summary):
+        found = summary["difference"][marker]
         auc = found["metrics"]["roc_auc"]
         if auc["low"] > 0:
             says = "predicts better with alignment than without"
@@ -199,14 +221,24 @@ def _named(methods: dict[str, str]) -> dict[str, str]:
     return {"majority": "Majority class", **methods}
 
 
+def titles_of(summary: Summary) -> dict[str, str]:
+    """Give name -> title of every method, in the order of the study."""
+    return {method["name"]: method["title"] for method in summary["provenance"]["methods"]}
+
+
 def _methods(summary: Summary) -> dict[str, str]:
-    return _named(summary["provenance"]["methods"])
+    return _named(titles_of(summary))
+
+
+def _markers(summary: Summary) -> list[str]:
+    return summary["provenance"]["markers"]
 
 
 def compared(summary: Summary) -> tuple[str, str]:
     """Give the titles of the full method and of the baseline."""
     meta = summary["provenance"]
-    return meta["methods"][meta["full"]], meta["methods"][meta["baseline"]]
+    named = titles_of(summary)
+    return named[meta["full"]], named[meta["baseline"]]
 
 
 def _scored(number: dict[str, Any]) -> str:
@@ -216,5 +248,5 @@ def _scored(number: dict[str, Any]) -> str:
     return interval(number) + chance
 
 
-def _p(value: float, equals: str = "") -> str:
-    return "< 0.001" if value < 0.001 else f"{equals} {value:.3f}".strip()
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
