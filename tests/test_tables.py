@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from hsa import files, reference, tables
+from hsa import files, prescreening_tables, reference, tables
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
 from hsa.study import load
@@ -127,6 +127,13 @@ def test_every_fragment_that_a_page_includes_is_written(summary, kept):
                 assert line.split("_generated/")[1] in made
 
 
+def test_more_cases_are_needed_for_less_and_for_rarer_positives(kept):
+    lines = reference.fragments(kept)["planning.md"].splitlines()[3:-1]
+    counts = [[int(cell.replace(",", "")) for cell in line.strip("| ").split(" | ")[1:]] for line in lines]
+    assert [row[0] for row in counts] == sorted((row[0] for row in counts), reverse=True)
+    assert all(rare > even for even, rare in counts)
+
+
 def test_controls_say_where_an_interval_misses_chance(kept):
     made = reference.fragments(kept)
     assert made["control_prediction.md"].count("0.712 [0.611, 0.813] (misses it)") == 3 * 6
@@ -144,7 +151,21 @@ def test_a_book_without_the_reference_run_says_what_makes_it(kept, tmp_path):
     whole = reference.fragments(kept)
     empty = reference.fragments(tmp_path / "nothing")
     assert empty.keys() == whole.keys()
-    assert all("make study" in text for text in empty.values())
+    assert all("make study" in text for name, text in empty.items() if name != "planning.md")
     assert not any("make study" in text for text in whole.values())
     reference.draw(tmp_path / "nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pre_screening_tables_show_shares_and_counts():
+    numbers = {"value": [0.9, 2.5, None], "low": [0.8, 1.0, None], "high": [1.0, 4.0, None]}
+    frame = pd.DataFrame({"target": 0.95, "measure": ["sensitivity", "missed", "npv"], **numbers})
+    table = prescreening_tables.triage({"full": frame}, {"full": "Full"})
+    assert table.loc[("Full", "95%")].tolist() == ["0.900 [0.800, 1.000]", "no case unstained", "2.5 [1.0, 4.0]"]
+    needed = pd.DataFrame({"share": [0.8], "value": 0.6, "low": 0.5, "high": 0.7, "perfect": 0.2, "random": 0.8})
+    shown = prescreening_tables.stains_needed({"full": needed}, {"full": "Full"})
+    assert shown["80% found"].to_dict() == {
+        "Full": "0.600 [0.500, 0.700]",
+        "Perfect order": "0.200",
+        "Random order": "0.800",
+    }

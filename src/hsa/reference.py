@@ -1,11 +1,14 @@
 """The reference run: results of `make study`, kept with the book because they take hours to make again."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from hsa import figures, tables
+from hsa.evaluation import ASSUMED
 from hsa.files import read_json
+from hsa.power import cases_needed
 
 CONTROLS = {"no-signal": "No signal in H&E", "shuffled-pairs": "Shuffled pairs"}
 KEPT = ("reference.json", *(f"{name}.json" for name in CONTROLS), "sweep.csv")
@@ -38,6 +41,7 @@ def fragments(folder: Path) -> dict[str, str]:
     made = tables.fragments(main, "reference_") if main else dict.fromkeys(tables.names("reference_"), _ABSENT)
     made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
     made["control_alignment.md"] = vanished(shuffled, main) if shuffled and main else _ABSENT
+    made["planning.md"] = planning()
     made["sweep.md"] = _ABSENT
     if main and (folder / "sweep.csv").is_file():
         full, base = tables.compared(main)
@@ -58,6 +62,16 @@ def draw(folder: Path, target: Path) -> None:
     table = pd.read_csv(folder / "sweep.csv")
     full, base = tables.compared(read_json(folder / "reference.json"))
     figures.save(figures.gains(table, (base.lower(), full)), target / "sweep.png", table)
+
+
+def planning() -> str:
+    """How many cases show a difference of two AUCs, under the assumptions that the evaluation states."""
+    shares = (0.5, 0.2)
+    rows = [
+        [f"{gain:.2f}", *(f"{math.ceil(cases_needed(gain, share, **ASSUMED)):,}" for share in shares)]
+        for gain in (0.02, 0.03, 0.05, 0.10)
+    ]
+    return tables.table(["difference of AUC", *(f"cases, {share:.0%} positive" for share in shares)], rows)
 
 
 def chance(summary: tables.Summary) -> str:

@@ -61,11 +61,11 @@ def _pieces() -> tuple[Callable[[Summary], str], ...]:
     return (*tests, alignment, maps, published, power, verdict)
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Write a Markdown table of numbers, which book/_static/hsa.css keeps in one line a row."""
+def table(head: list[str], rows: list[list[str]], words: bool = False) -> str:
+    """Write a Markdown table; one of numbers is kept in one line a row by book/_static/hsa.css."""
     lines = [head, ["---"] * len(head), *rows]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f":::{{container}} numbers\n{body}\n:::\n"
+    return f"{body}\n" if words else f":::{{container}} numbers\n{body}\n:::\n"
 
 
 def prediction(summary: Summary) -> str:
@@ -112,9 +112,10 @@ def difference(summary: Summary) -> str:
         )
         gains = [interval(found["metrics"][metric], sign=True) for metric in ("roc_auc", "weighted_f1")]
         rows.append([marker, *gains, *(f"{_p(p)} ({_p(corrected)})" for p, corrected in pairs)])
-    head = ["", "ROC AUC", "weighted F1", "DeLong p (Holm)", "Wilcoxon p, positives", "Wilcoxon p, negatives"]
+    head = ["", "ROC AUC", "weighted F1", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
     full, base = compared(summary)
-    return f"{full} minus {base.lower()}, on the same cases:\n\n{table(head, rows)}"
+    said = f"{full} minus {base.lower()}, on the same cases. In brackets: p corrected over the stains (Holm)."
+    return f"{said} The published Wilcoxon tests are taken over positive (+) and negative cases.\n\n{table(head, rows)}"
 
 
 def ablation(summary: Summary) -> str:
@@ -214,7 +215,7 @@ def imprints() -> str:
         for marker, programme in MARKERS.items()
         for latent, weight in programme.imprint.items()
     ]
-    return table(["marker", "latent", "weight", "what one unit of it changes"], rows)
+    return table(["marker", "latent", "weight", "what one unit of it changes"], rows, words=True)
 
 
 def _named(methods: dict[str, str]) -> dict[str, str]:
