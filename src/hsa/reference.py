@@ -28,19 +28,22 @@ of its own.
 """
 
 
-def fragments(folder: Path) -> dict[str, str]:
+def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
     """Write the pieces of the book that tell the reference run: file name -> Markdown.
 
-    Where the results are not there, the pieces say what makes them.
+    Where the results are not there, the pieces say what makes them, and the book's first page tells those of the
+    study that it was built with.
 
     Args:
         folder: book/reference, with the files of `KEPT`.
+        here: summary of that study.
     """
     found = {name: read_json(folder / name) for name in KEPT if name.endswith("json") and (folder / name).is_file()}
     main, chance_run, shuffled = (found.get(f"{name}.json") for name in ("reference", *CONTROLS))
     made = tables.fragments(main, "reference_") if main else dict.fromkeys(tables.names("reference_"), _ABSENT)
     made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
-    made["control_alignment.md"] = vanished(shuffled, main) if shuffled and main else _ABSENT
+    made["control_alignment.md"] = vanished(shuffled, main) if shuffled else _ABSENT
+    made["short.md"] = tables.verdict(main or here)
     made["planning.md"] = planning()
     made["sweep.md"] = _ABSENT
     if main and (folder / "sweep.csv").is_file():
@@ -83,11 +86,13 @@ def chance(summary: tables.Summary) -> str:
     return tables.table(["ROC AUC without signal", *markers], rows)
 
 
-def vanished(shuffled: tables.Summary, main: tables.Summary) -> str:
+def vanished(shuffled: tables.Summary, main: tables.Summary | None) -> str:
     """Alignment of every method with shuffled pairs, beside that with true ones."""
     rows, markers = [], shuffled["provenance"]["markers"]
     for name, title in tables.titles_of(shuffled).items():
         for run, summary in (("true pairs", main), ("shuffled pairs", shuffled)):
+            if summary is None:
+                continue
             found = [summary["alignment"][marker][name]["alignment"] for marker in markers]
             mark = [_mark(f, 0) if summary is shuffled else "" for f in found]
             cells = [f"{tables.interval(f, sign=True)}{m}" for f, m in zip(found, mark, strict=True)]
