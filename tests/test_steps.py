@@ -67,6 +67,25 @@ def test_a_change_of_settings_makes_what_depends_on_it_stale_and_no_more(study):
         before = after
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"design.labelled": 0.5},
+        {"design.pairs": "shuffled"},
+        {"tuning": {"seed": 9, "candidates": [{"lr": 0.1}, {"lr": 0.2}]}},
+        {"tuning": {"seed": 9, "candidates": [{"lr": 0.1}, {"lr": 0.3}]}},
+    ],
+)
+def test_design_and_tuning_make_training_stale_but_no_bag(smoke_file, changes):
+    tuned = {"tuning": {"seed": 9, "candidates": [{"lr": 0.1}, {"lr": 0.4}]}}
+    before = load(smoke_file, changes=tuned if "tuning" in changes else {})
+    after = load(smoke_file, changes=changes)
+    assert stamps.stamp(after, "train", "P53", "full") != stamps.stamp(before, "train", "P53", "full")
+    assert stamps.stamp(after, "features") == stamps.stamp(before, "features")
+    if "tuning" in changes:  # what is not trained is not tuned
+        assert stamps.stamp(after, "train", "P53", "mean_pool") == stamps.stamp(before, "train", "P53", "mean_pool")
+
+
 def test_a_title_is_no_reason_to_train_again(study):
     before = stamps.stamp(study(), "evaluate", "P53")
     assert stamps.stamp(study("Smoke test", "Another title"), "evaluate", "P53") == before
