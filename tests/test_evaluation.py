@@ -96,6 +96,17 @@ def test_predictions_do_not_depend_on_ihc(study, tmp_path, found):
     assert again["alignment"]["full"] != found[0]["alignment"]["full"]
 
 
+def test_validation_cases_are_kept_but_not_scored(study, tmp_path):
+    pairs = {"classification_only": frames(0, 0, seed=1), "full": frames(4, 3, seed=1)}
+    predicted = {name: probe_folds(both[0], 0)[0].assign(seed=0) for name, both in pairs.items()}
+    wrong = {
+        name: f.assign(score=f["score"].where(f["split"] == "test", 1 - f["score"])) for name, f in predicted.items()
+    }
+    given = study, "P53", wrong, {}, lambda name, seed: pairs[name], {}, tmp_path, "s"
+    assert evaluate(*given)["prediction"]["full"]["roc_auc"]["value"] > 0.9
+    assert set(pd.read_csv(tmp_path / "predictions.csv")["split"]) == {"val", "test"}
+
+
 def test_two_equal_seeds_say_what_one_says(study, tmp_path, found):
     pairs = {"classification_only": frames(0, 0, seed=1), "full": frames(4, 3, seed=1)}
     twice = judge(study, pairs, tmp_path / "twice", seeds=(0, 1))
