@@ -15,6 +15,7 @@ KEPT = ("reference.json", *(f"{name}.json" for name in CONTROLS), "sweep.csv")
 _ABSENT = (
     "*This copy of the book holds no results of that run. `make study` makes them, and keeps them in book/reference.*\n"
 )
+_NOTE = "\n\N{DAGGER} The interval does not hold {}.\n"
 _FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above the dashed line alignment helps.
 
 ```{{figure}} _generated/sweep.png
@@ -83,21 +84,21 @@ def chance(summary: tables.Summary) -> str:
     for name, title in tables.titles_of(summary).items():
         found = [summary["prediction"][marker][name]["roc_auc"] for marker in markers]
         rows.append([title, *(f"{tables.interval(f)}{_mark(f, 0.5)}" for f in found)])
-    return tables.table(["ROC AUC without signal", *markers], rows)
+    return _noted(tables.table(["ROC AUC without signal", *markers], rows), 0.5)
 
 
 def vanished(shuffled: tables.Summary, main: tables.Summary | None) -> str:
     """Alignment of every method with shuffled pairs, beside that with true ones."""
     rows, markers = [], shuffled["provenance"]["markers"]
     for name, title in tables.titles_of(shuffled).items():
-        for run, summary in (("true pairs", main), ("shuffled pairs", shuffled)):
+        for run, summary in (("true", main), ("shuffled", shuffled)):
             if summary is None:
                 continue
             found = [summary["alignment"][marker][name]["alignment"] for marker in markers]
             mark = [_mark(f, 0) if summary is shuffled else "" for f in found]
-            cells = [f"{tables.interval(f, sign=True)}{m}" for f, m in zip(found, mark, strict=True)]
+            cells = [f"{tables.interval(f, sign=True, digits=4)}{m}" for f, m in zip(found, mark, strict=True)]
             rows.append([title, run, *cells])
-    return tables.table(["alignment", "", *markers], rows)
+    return _noted(tables.table(["alignment", "pairs", *markers], rows), 0)
 
 
 def settled(sweep: pd.DataFrame) -> str:
@@ -113,5 +114,10 @@ def settled(sweep: pd.DataFrame) -> str:
     return tables.table(head, rows)
 
 
+def _noted(text: str, null: float) -> str:
+    """Add what the dagger means, where there is one."""
+    return text + _NOTE.format(null) if "\N{DAGGER}" in text else text
+
+
 def _mark(number: dict[str, float], null: float) -> str:
-    return "" if number["low"] <= null <= number["high"] else " (misses it)"
+    return "" if number["low"] <= null <= number["high"] else "\N{DAGGER}"

@@ -19,9 +19,9 @@ _MAPS = {
 }
 
 
-def interval(number: dict[str, Any], sign: bool = False) -> str:
+def interval(number: dict[str, Any], sign: bool = False, digits: int = 3) -> str:
     """Write a value with its 95 % interval, such as 0.735 [0.670, 0.799]."""
-    form = "{:+.3f}" if sign else "{:.3f}"
+    form = f"{{:{'+' * sign}.{digits}f}}"
     value, low, high = ("none" if number[k] is None else form.format(number[k]) for k in ("value", "low", "high"))
     return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
 
