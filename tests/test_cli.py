@@ -43,6 +43,7 @@ def test_help_lists_the_steps_in_order():
         (["cohort", "--study", "virtul"], "did you mean 'virtual'"),
         (["train", "--study", "smoke", "--stain", "Ki67"], "did you mean 'Ki-67'"),
         (["train", "--study", "smoke", "--stain", "P53", "--method", "ful"], "did you mean 'full'"),
+        (["tune", "--study", "smoke"], "give a seed and candidates"),
         (["notebook", "09_nothing", "--study", "smoke", "--stain", "P53"], "no such notebook"),
     ],
 )
@@ -50,6 +51,17 @@ def test_wrong_input_exits_with_2_and_one_message(arguments, told):
     result = run(*arguments)
     assert result.exit_code == 2
     assert told in result.stderr and "Traceback" not in result.output
+
+
+def test_one_seed_does_not_replace_the_summary_of_all(study, monkeypatch):
+    from hsa import steps
+
+    made = []
+    monkeypatch.setattr(steps, "evaluate", lambda chosen, marker, progress: None)
+    monkeypatch.setattr(steps, "summarise", lambda chosen, progress: made.append(chosen.seeds))
+    for more in (["--seed", 3], ["--stain", "P53"], []):
+        assert run("evaluate", "--study", study, *more).exit_code == 0
+    assert made == [[0]]
 
 
 def test_a_broken_manifest_is_told_row_by_row(tmp_path):

@@ -14,6 +14,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 
+def test_text_and_its_folder_are_written(tmp_path):
+    files.write_text(tmp_path / "new" / "a.txt", "first")
+    files.write_text(tmp_path / "new" / "a.txt", "second")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
+    assert (tmp_path / "new" / "a.txt").read_text() == "second"
+
+
 def test_equal_data_give_equal_bytes(tmp_path):
     files.write_json(tmp_path / "a.json", {"b": 1, "a": 2})
     files.write_json(tmp_path / "b.json", {"a": 2, "b": 1})

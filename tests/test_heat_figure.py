@@ -4,7 +4,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from hsa import figures
@@ -72,24 +71,3 @@ def test_the_true_tumour_is_outlined_at_any_resolution(ax):
     count = len(ax.collections)
     overlay(ax, [1.0, 0, 0], tumour=np.zeros((50, 100), bool))
     assert len(ax.collections) == count + 1  # the tiles only
-
-
-def test_scores_are_drawn_with_their_intervals_and_chance(ax):
-    row = {"low": 0.3, "high": 0.7, "n": 12}
-    table = pd.DataFrame(
-        [
-            {"method": "untrained", "measure": "pointed", "value": 0.5, "chance": 0.6, **row},
-            {"method": "full", "measure": "pointed", "value": 0.65, "chance": 0.6, **row},
-            {"method": "full", "measure": "auc_tumour", "value": 0.45, "chance": 0.5, **row},
-            {"method": "untrained", "measure": "auc_tumour", "value": np.nan, "chance": np.nan, **row},
-        ]
-    )
-    figures.map_scores(ax, table, {"full": "Full"})
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["untrained", "Full", "Full"]
-    points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
-    assert points == [0.5, 0.65, 0.45]
-    assert [line.get_xdata()[0] for line in ax.lines if line.get_label() == "chance"] == [0.6, 0.6, 0.5]
-    texts = [text.get_text() for text in ax.texts]
-    assert "0.65 [0.30, 0.70]  n = 12" in texts and "AUC of |importance|, tumour tiles" in texts
-    with pytest.raises(InputError, match="no measure has a value"):
-        figures.map_scores(ax, table[3:])

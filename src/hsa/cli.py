@@ -94,6 +94,8 @@ def tune(
     from hsa import steps
 
     chosen = load(study)
+    if chosen.tuning is None:
+        raise InputError(f"{chosen.file}: no `tuning`: give a seed and candidates, or go on with `hsa train`.")
     for marker in _markers(chosen, stain):
         for name in chosen.methods if method is None else [chosen.require_method(method)]:
             steps.tune(chosen, marker, name, progress=not quiet)
@@ -126,14 +128,14 @@ def evaluate(
     seed: SeedOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Probe, metrics, intervals, tests, alignment, UMAP. For all stains: summary.json too."""
+    """Metrics, intervals, tests, alignment, UMAP. For all stains and seeds of the study: summary.json too."""
     from hsa import steps
 
     chosen = load(study, seed)
     for marker in _markers(chosen, stain):
         steps.evaluate(chosen, marker, progress=not quiet)
         typer.echo(f"{marker}: evaluation is in {_near(chosen.paths.marker(marker))}")
-    if stain is None:
+    if stain is None and seed is None:  # the summary is over every seed of the study
         steps.summarise(chosen, progress=not quiet)
         typer.echo(f"summary is {_near(chosen.paths.summary)}")
 

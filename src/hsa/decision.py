@@ -1,4 +1,4 @@
-"""From scores to decisions: recalibrated probabilities, how well they hold, and what acting on them is worth.
+"""From scores to decisions: recalibrated probabilities, and what acting on them is worth.
 
 Predictions are as `hsa.prescreening` describes them: validation and test rows of one method, one or more seeds.
 """
@@ -10,7 +10,6 @@ import pandas as pd
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from hsa.calibration import wilson
 from hsa.metrics import patient_draws
 from hsa.prescreening import folds_of, spread
 
@@ -54,25 +53,6 @@ def platt(label: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     fitted = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000).fit(x, y, np.r_[target, 1 - target])
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return (slope, intercept) if slope > 0 else (0.0, float(_logit(target.mean())))
-
-
-def calibration(probabilities: pd.DataFrame, bins: int = 8) -> pd.DataFrame:
-    """Compare predicted with observed frequency in bins of about equally many cases, all seeds together.
-
-    Args:
-        probabilities: test rows, before or after `recalibrated`.
-        bins: number of bins; equal scores stay in one, so there may be fewer.
-
-    Returns:
-        A row a bin: predicted, observed, low, high (95 % Wilson), n (cases: rows divided by seeds).
-    """
-    seeds = probabilities["seed"].nunique() if "seed" in probabilities else 1
-    edges = np.unique(np.quantile(probabilities["score"], np.linspace(0, 1, bins + 1)[1:-1]))
-    groups = probabilities.groupby(np.searchsorted(edges, probabilities["score"], side="left"))
-    frame = groups.agg(predicted=("score", "mean"), observed=("label", "mean"), n=("label", "size"))
-    frame["n"] = frame["n"] / seeds
-    frame["low"], frame["high"] = wilson(frame["observed"].to_numpy(), frame["n"].to_numpy())
-    return frame.reset_index(drop=True)[["predicted", "observed", "low", "high", "n"]]
 
 
 def decision_curve(

@@ -39,10 +39,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
 def write_json(path: str | Path, data: Any) -> None:
     """Write JSON with sorted keys, whole or not at all, so that equal data give equal bytes."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -28,10 +28,10 @@ from hsa.features import encode_slide, read_bag, write_bag
 from hsa.heatmaps import Score, occlusion, probe_score
 from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
+from hsa.stamps import FEATURES
 
 NOTICE = "Research use only. Not a medical device."
 THUMBNAIL_PX = 900
-_SOURCES = ("slide.py", "tiling.py", "encoders.py", "features.py")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     if not path.exists():
         raise InputError(f"slide {path} does not exist: correct the path")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
-    stamp = files.stamp([*settings, str(path.resolve()), path.stat().st_size, mpp], *_SOURCES)
+    stamp = files.stamp([*settings, str(path.resolve()), path.stat().st_size, mpp], *FEATURES)
     target = bags / f"{name}.h5"
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
         options = {"slide_id": name, "mpp": mpp, "batch": predictor.encoder.batch, "stamp": stamp}
@@ -230,7 +230,7 @@ def predict(
     lines = [f"  {r['slide']}: {r['call']}, {r['probability']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for r in rows]
     head = f"{predictor}: {len(rows)} of {len(slides)} slides read."
     summary = "\n".join([head, *lines, *caveats(predictor)]) + "\n"
-    write_text(out / "summary.txt", summary)
+    files.write_text(out / "summary.txt", summary)
     if problems:
         raise InputError(f"{len(problems)} of {len(slides)} slides could not be read:\n  " + "\n  ".join(problems))
     return summary
@@ -244,12 +244,6 @@ def caveats(predictor: Predictor) -> list[str]:
         "Low and high are the lowest and the highest of these models, not a confidence interval.",
         NOTICE,
     ]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text, whole or not at all."""
-    with files.replacing(path) as temporary:
-        temporary.write_text(text)
 
 
 def _json(path: Path) -> Any:

@@ -10,8 +10,7 @@ from hsa.evaluation import ASSUMED
 from hsa.files import read_json
 from hsa.power import cases_needed
 
-CONTROLS = {"no-signal": "No signal in H&E", "shuffled-pairs": "Shuffled pairs"}
-KEPT = ("reference.json", *(f"{name}.json" for name in CONTROLS), "sweep.csv")
+STUDIES = ("reference", "no-signal", "shuffled-pairs")
 _ABSENT = (
     "*This copy of the book holds no results of that run. `make study` makes them, and keeps them in book/reference.*\n"
 )
@@ -36,11 +35,11 @@ def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
     study that it was built with.
 
     Args:
-        folder: book/reference, with the files of `KEPT`.
+        folder: book/reference, with <study>.json, the summary of each of `STUDIES`, and sweep.csv.
         here: summary of that study.
     """
-    found = {name: read_json(folder / name) for name in KEPT if name.endswith("json") and (folder / name).is_file()}
-    main, chance_run, shuffled = (found.get(f"{name}.json") for name in ("reference", *CONTROLS))
+    paths = (folder / f"{name}.json" for name in STUDIES)
+    main, chance_run, shuffled = (read_json(path) if path.is_file() else None for path in paths)
     made = tables.fragments(main, "reference_") if main else dict.fromkeys(tables.names("reference_"), _ABSENT)
     made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
     made["control_alignment.md"] = vanished(shuffled, main) if shuffled else _ABSENT

@@ -220,7 +220,9 @@ def _maps(study: Study, marker: str) -> dict[str, pd.DataFrame]:
     from hsa.pointing import evaluate_maps
 
     plain = [name for name, method in study.methods.items() if not method.losses and method.encoder != "colour"]
-    return {name: evaluate_maps(study, marker, name) for name in (*plain, study.baseline, study.full)}
+    maps = {name: evaluate_maps(study, marker, name) for name in (*plain, study.baseline, study.full)}
+    gated = [name for name, method in study.methods.items() if method.encoder == "abmil"]
+    return maps | {name: evaluate_maps(study, marker, name, kind="attention") for name in gated}
 
 
 def summarise(study: Study, progress: bool = True) -> dict[str, Any]:

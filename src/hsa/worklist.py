@@ -12,7 +12,7 @@ from tqdm import tqdm
 from hsa import files, prescreening
 from hsa.cohort import HE
 from hsa.errors import InputError
-from hsa.predict import Predictor, caveats, read_slide, write_text
+from hsa.predict import Predictor, caveats, read_slide
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -96,7 +96,7 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
     table.insert(0, "rank", pd.Series(range(1, len(table) + 1), dtype="Int64").where(ranked))
     files.write_frame(out, table)
     summary = _summary(predictor, table, seen)
-    write_text(out.with_suffix(".txt"), summary)
+    files.write_text(out.with_suffix(".txt"), summary)
     return summary, int((~ranked).sum())
 
 

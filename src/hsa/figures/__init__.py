@@ -3,7 +3,7 @@
 from hsa.figures import triage as triage
 from hsa.figures.cohort import fold_map, label_balance, loss_curves
 from hsa.figures.embedding import paired_shuffled, recall_bars, umap_scatter
-from hsa.figures.heat import heat_bar, heat_overlay, map_scores
+from hsa.figures.heat import heat_bar, heat_overlay
 from hsa.figures.prediction import confusion, forest, reliability, roc
 from hsa.figures.style import colour, panels, save, use_style
 from hsa.figures.sweep import gains
@@ -19,7 +19,6 @@ __all__ = [
     "heat_overlay",
     "label_balance",
     "loss_curves",
-    "map_scores",
     "overlay",
     "paired_shuffled",
     "panels",

@@ -1,9 +1,6 @@
 """Heat maps: what a prediction rests on, laid over the slide, and how well that agrees with the truth."""
 
-from collections.abc import Mapping
-
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -11,17 +8,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from hsa.errors import InputError
-from hsa.figures.style import CLASSES, FAINT, GREY, INK, colour
+from hsa.figures.style import CLASSES, INK
 from hsa.figures.tissue import scale_bar
 
 # Its ends are the colours of the classes that a tile speaks for; between them, nothing.
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#11695B", CLASSES[0], "#FFFFFF", "#B9578B", CLASSES[1]])
-MEASURE_TITLES = {
-    "pointed": "Pointing game: top tile is tumour",
-    "auc_tumour": "AUC of |importance|, tumour tiles",
-    "auc_positive": "AUC, tiles with positive cells (positive slides)",
-    "auc_control": "the same on negative slides (control)",
-}
 
 
 def heat_overlay(
@@ -104,53 +95,3 @@ def heat_bar(axes: Axes | np.ndarray, limit: float, label: str = "importance of 
     bar.ax.set_title("for positive", fontsize=9, fontweight="normal", loc="left", color=CLASSES[1])
     bar.ax.set_xlabel("for negative", fontsize=9, loc="left", color="#11695B")
     return bar.ax
-
-
-def map_scores(ax: Axes, table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Axes:
-    """Draw how well the heat maps of each method agree with the truth, with 95 % intervals and chance.
-
-    Args:
-        ax: where to draw.
-        table: method, measure, value, low, high, chance, n (slides), the numbers from
-            `hsa.pointing.summarise_maps`; drawn from the top down, measure by measure. Rows without value are left out.
-        titles: method -> name to show.
-
-    Returns:
-        The axes.
-
-    Raises:
-        InputError: no row has a value.
-    """
-    table = table[table["value"].notna()]
-    if table.empty:
-        raise InputError("map_scores: no measure has a value; no slide holds both kinds of tile.")
-    methods = dict.fromkeys(table["method"])
-    ticks, names, top = [], [], 0.0
-    for measure, rows in table.groupby("measure", sort=False):
-        ax.text(
-            0,
-            top,
-            MEASURE_TITLES.get(measure, measure),
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            fontweight="bold",
-        )
-        top += 0.9
-        for y, row in enumerate(rows.itertuples()):
-            y, ink = top + y, colour(row.method, methods)
-            ax.plot([row.chance] * 2, [y - 0.36, y + 0.36], color=GREY, linewidth=2.2, label="chance")
-            ax.plot([row.low, row.high], [y, y], color=ink, linewidth=2.2, solid_capstyle="round")
-            ax.plot(row.value, y, "o", color=ink, markersize=7, markeredgecolor="white")
-            text = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]  n = {row.n:.0f}"
-            ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
-            ticks.append(y)
-            names.append((titles or {}).get(row.method, row.method))
-        top = ticks[-1] + 1.3
-    ax.set_yticks(ticks, names)
-    ends = table[["low", "high", "chance"]].to_numpy()
-    ax.set(ylim=(top - 0.8, -0.6), xlim=(min(0.3, ends.min() - 0.03), max(0.8, ends.max() + 0.03)))
-    ax.set_xlabel("score (95 % CI); grey: chance")
-    ax.grid(axis="x", color=FAINT, linewidth=0.6)
-    ax.tick_params(axis="y", length=0)
-    sns.despine(ax=ax, left=True)
-    return ax

@@ -122,7 +122,7 @@ def calibration(ax: Axes, before: pd.DataFrame, after: pd.DataFrame, method: str
 
     Args:
         ax: where to draw.
-        before: frame of `hsa.decision.calibration` for the probe's scores.
+        before: frame of `hsa.calibration.reliability_bins` for the probe's scores.
         after: the same for recalibrated ones.
         method: sets the colour.
 
