@@ -18,6 +18,7 @@ def test_reads_the_place_asked_for_at_every_resolution(make_slide):
     with Slide.open(path) as slide:
         assert slide.size == (1024, 1024)
         assert slide.mpp == pytest.approx(0.5)
+        assert (slide.format, slide.mpp_from) == ("generic-tiff", "file")
         for mpp in (0.45, 0.5, 0.75, 1.0, 1.7, 2.0, 6.0):
             side = int(200 * 0.5 / mpp)
             region = slide.read(512, 256, side, side, mpp)
@@ -85,7 +86,7 @@ def test_extent_is_the_size_in_level_0_pixels(make_slide):
 def test_mpp_comes_from_the_manifest_where_the_file_has_none(make_slide):
     path = make_slide(mpp=None)
     with Slide.open(path, mpp=0.46) as slide:
-        assert slide.mpp == 0.46
+        assert (slide.mpp, slide.mpp_from) == (0.46, "manifest")
     for missing in (None, float("nan")):
         with pytest.raises(InputError, match=r"slide\.tif does not say its resolution: fill the manifest's `mpp`"):
             Slide.open(path, missing)
@@ -104,7 +105,8 @@ def test_an_image_editors_72_dpi_is_no_resolution(tmp_path):
 
 def test_a_manifest_that_contradicts_the_file_is_refused(make_slide):
     path = make_slide(mpp=0.5)
-    Slide.open(path, 0.52).__exit__(None, None, None)
+    with Slide.open(path, 0.52) as slide:
+        assert (slide.mpp, slide.mpp_from) == (0.5, "file")
     with pytest.raises(InputError, match=r"says 0\.5 um/px, the manifest says 0\.25"):
         Slide.open(path, 0.25)
     with pytest.raises(InputError, match="no resolution of a microscope"):
@@ -131,9 +133,9 @@ def test_missing_and_unreadable_files_say_what_to_do(tmp_path):
     (tmp_path / "text.svs").write_text("not a slide")
     with pytest.raises(InputError, match=r"text\.svs cannot be read"):
         Slide.open(tmp_path / "text.svs")
-    Image.fromarray(gradient(64)).save(tmp_path / "flat.png")
+    Image.fromarray(gradient(64)).save(tmp_path / "flat.gif")
     with pytest.raises(InputError, match="convert it to a tiled pyramidal TIFF"):
-        Slide.open(tmp_path / "flat.png")
+        Slide.open(tmp_path / "flat.gif")
 
 
 def test_detail_that_the_slide_lacks_is_not_invented(make_slide):

@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import openslide
 from PIL import Image
 
 from hsa.errors import InputError
+from hsa.readers import DamagedError, Reader, open_reader
 
 # A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
 PLAUSIBLE_MPP = (0.02, 50.0)
@@ -17,51 +17,51 @@ PLAUSIBLE_MPP = (0.02, 50.0)
 SAME_MPP = 0.005
 # Finer than this against level 0, the detail would be invented.
 MAX_ENLARGEMENT = 1.25
-# Thumbnails are read in blocks of so many output pixels, so that memory does not grow with the slide.
+# Thumbnails are read in blocks of so many output pixels, and never of more pixels of the file, so that memory grows
+# neither with the slide nor with what a pyramid lacks.
 BLOCK_PX = 256
+BLOCK_SOURCE_PX = 2048
 
 
 class Slide:
-    """A slide that OpenSlide reads (SVS, NDPI, MRXS, SCN, BIF, tiled TIFF, DICOM ...); a context manager.
+    """A slide, patch or region in any format of `hsa.readers`; a context manager.
 
     Attributes:
-        path: the file.
+        path: the file, or the folder of DICOM files.
+        format: name of the format: OpenSlide's vendor name, `"ome-tiff"`, `"png"`, `"jpeg"`, `"bmp"` or `"tiff"`.
         mpp: resolution of level 0, um/px.
+        mpp_from: where the resolution was found: `"file"` or `"manifest"`.
         size: width and height of level 0, px.
     """
 
-    def __init__(self, handle: openslide.OpenSlide, path: Path, mpp: float) -> None:
-        self._handle = handle
+    def __init__(self, reader: Reader, path: Path, mpp: float, mpp_from: str) -> None:
+        self._reader = reader
         self.path = path
+        self.format = reader.format
         self.mpp = mpp
-        self.size: tuple[int, int] = handle.dimensions
+        self.mpp_from = mpp_from
+        self.size = reader.size
 
     @classmethod
     def open(cls, path: str | Path, mpp: float | None = None) -> Self:
         """Open a slide.
 
         Args:
-            path: the file.
+            path: the file, or a folder that holds the DICOM files of one slide.
             mpp: level-0 resolution from the manifest, um/px; needed where the file does not hold it.
 
         Raises:
-            InputError: no such file, not a slide, no resolution anywhere, two that differ by more than 5
-                %, or pixels that are not square.
+            InputError: no such file, not a slide, not 8-bit RGB, no resolution anywhere, two that differ by more
+                than 5 %, or pixels that are not square.
         """
         path = Path(path)
         if not path.exists():
             raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
+        reader = open_reader(path)
         try:
-            handle = openslide.OpenSlide(path)
-        except openslide.OpenSlideError as error:
-            raise InputError(
-                f"slide {path} cannot be read ({error}): OpenSlide reads SVS, NDPI, MRXS, SCN, BIF, "
-                "DICOM and tiled TIFF; copy the file again or convert it to a tiled pyramidal TIFF"
-            ) from error
-        try:
-            return cls(handle, path, _agreed_mpp(path, handle.properties, mpp))
+            return cls(reader, path, *_agreed_mpp(path, reader.mpp, mpp))
         except InputError:
-            handle.close()
+            reader.close()
             raise
 
     def __enter__(self) -> Self:
@@ -70,12 +70,12 @@ class Slide:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.close()
+        self._reader.close()
 
     def extent(self, size: int, mpp: float) -> int:
         """Level-0 pixels that `size` pixels at `mpp` cover."""
         level, ratio = self._level(mpp)
-        return round(size * ratio * self._handle.level_downsamples[level])
+        return round(size * ratio * self._reader.downsamples[level])
 
     def read(self, x: int, y: int, width: int, height: int, mpp: float) -> np.ndarray:
         """Read a region.
@@ -99,19 +99,18 @@ class Slide:
         level, ratio = self._level(mpp)
         needed = (math.ceil(width * ratio), math.ceil(height * ratio))
         try:
-            region = self._handle.read_region((x, y), level, needed)
-        except openslide.OpenSlideError as error:
+            region = self._reader.read(x, y, level, *needed)
+        except DamagedError as error:
             raise InputError(
                 f"slide {self.path} is damaged at x={x} y={y} (level 0, region of {width} x {height} px "
                 f"at {mpp:g} um/px): {error}. Copy the file again from its source, or "
                 "leave it out of the manifest"
             ) from error
-        image = Image.new("RGB", needed, "white")
-        image.paste(region, mask=region.getchannel("A"))
-        if ratio != 1:
-            how = Image.Resampling.BOX if ratio >= 2 else Image.Resampling.LANCZOS
-            image = image.resize((width, height), how, box=(0, 0, width * ratio, height * ratio))
-        return np.asarray(image)
+        if ratio == 1:
+            return region
+        how = Image.Resampling.BOX if ratio >= 2 else Image.Resampling.LANCZOS
+        box = (0, 0, width * ratio, height * ratio)
+        return np.asarray(Image.fromarray(region).resize((width, height), how, box=box))
 
     def thumbnail(self, mpp: float) -> np.ndarray:
         """Read the whole slide.
@@ -125,9 +124,10 @@ class Slide:
         scale = mpp / self.mpp
         width, height = (max(1, round(side / scale)) for side in self.size)
         picture = np.empty((height, width, 3), dtype=np.uint8)
-        for top in range(0, height, BLOCK_PX):
-            for left in range(0, width, BLOCK_PX):
-                part = picture[top : top + BLOCK_PX, left : left + BLOCK_PX]
+        block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / self._level(mpp)[1])))
+        for top in range(0, height, block):
+            for left in range(0, width, block):
+                part = picture[top : top + block, left : left + block]
                 x, y = round(left * scale), round(top * scale)
                 part[:] = self.read(x, y, part.shape[1], part.shape[0], mpp)
         return picture
@@ -140,14 +140,14 @@ class Slide:
                 f"`mpp: {self.mpp:g}` or more under `tiles` in the study file, or use a slide scanned at a "
                 "higher magnification"
             )
-        ratios = [mpp / (self.mpp * downsample) for downsample in self._handle.level_downsamples]
+        ratios = [mpp / (self.mpp * downsample) for downsample in self._reader.downsamples]
         fine = [level for level, ratio in enumerate(ratios) if ratio >= 1 - SAME_MPP]
         level = fine[-1] if fine else 0
         return level, 1.0 if abs(ratios[level] - 1) <= SAME_MPP else ratios[level]
 
 
-def _agreed_mpp(path: Path, properties: openslide.OpenSlide, given: float | None) -> float:
-    """Resolution of level 0 from the file and the manifest, which must not contradict each other."""
+def _agreed_mpp(path: Path, said: tuple[float, float] | None, given: float | None) -> tuple[float, str]:
+    """Resolution of level 0 from the file and the manifest, which must not contradict each other; which told it."""
     if given is not None and math.isnan(given):
         given = None
     if given is not None and not PLAUSIBLE_MPP[0] <= given <= PLAUSIBLE_MPP[1]:
@@ -155,16 +155,15 @@ def _agreed_mpp(path: Path, properties: openslide.OpenSlide, given: float | None
             f"slide {path}: the manifest's mpp {given:g} is no resolution of a microscope: give um per "
             "pixel of the full-size image, such as 0.25 (40x) or 0.5 (20x)"
         )
-    found = [float(properties.get(f"openslide.mpp-{axis}", "nan")) for axis in "xy"]
-    if not all(PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] for mpp in found):
+    if said is None or not all(PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] for mpp in said):
         if given is None:
             raise InputError(
                 f"slide {path} does not say its resolution: fill the manifest's `mpp` column (um per "
                 "pixel of the full-size image; the scanner's report has it)"
             )
-        return given
-    across, down = found
-    if abs(across - down) > 0.01 * min(found):
+        return given, "manifest"
+    across, down = said
+    if abs(across - down) > 0.01 * min(said):
         raise InputError(
             f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to square pixels"
         )
@@ -172,4 +171,4 @@ def _agreed_mpp(path: Path, properties: openslide.OpenSlide, given: float | None
         raise InputError(
             f"slide {path} says {across:g} um/px, the manifest says {given:g}: correct or empty the manifest's `mpp`"
         )
-    return across
+    return across, "file"

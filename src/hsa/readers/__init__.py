@@ -1,0 +1,80 @@
+"""Readers of slide files: one small adapter a format, chosen by what a file holds, not by its name."""
+
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import openslide
+
+from hsa.errors import InputError
+from hsa.readers.ome_tiff import OmeTiffReader
+from hsa.readers.openslide_file import OpenSlideReader, dicom_file
+from hsa.readers.picture import PictureReader
+from hsa.readers.protocol import BROKEN, DamagedError, Reader, slide_files, unreadable
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+__all__ = ["DamagedError", "Reader", "open_reader", "slide_files"]
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Photometric interpretations of TIFF 6.0 that are colour: RGB, palette, YCbCr.
+COLOUR = (2, 3, 6)
+
+
+def open_reader(path: Path) -> Reader:
+    """Open a slide, a picture or a folder of DICOM files with the adapter for what it holds.
+
+    OpenSlide opens an OME-TIFF as a generic TIFF, without its pyramid and its resolution, and shows one channel of
+    several as grey. So a TIFF that none of its vendor drivers knows is looked into first.
+
+    Raises:
+        InputError: not a picture, not 8-bit RGB, or several of them in one file.
+    """
+    if path.is_dir():
+        return OpenSlideReader(dicom_file(path))
+    vendor = openslide.OpenSlide.detect_format(path)
+    if vendor in (None, "generic-tiff") and _is_tiff(path):
+        reader = _look_into(path)
+        if reader is not None:
+            return reader
+    return OpenSlideReader(path) if vendor else PictureReader(path)
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in TIFF_MAGIC
+
+
+def _look_into(path: Path) -> OmeTiffReader | None:
+    """The reader of an OME-TIFF; None if the file is another TIFF, one RGB picture."""
+    from tifffile import TiffFile
+
+    with ExitStack() as stack:
+        try:
+            tiff = stack.enter_context(TiffFile(path))
+            if not tiff.is_ome:
+                _check(path, tiff)
+                return None
+            reader = OmeTiffReader(path, tiff)
+        except InputError:
+            raise
+        except BROKEN as error:
+            raise unreadable(path, error) from error
+        stack.pop_all()  # the reader closes it
+    return reader
+
+
+def _check(path: Path, tiff: "TiffFile") -> None:
+    """Refuse what OpenSlide and Pillow would show as something else."""
+    first = tiff.pages.first
+    problem = ""
+    if first.bitspersample != 8:
+        problem = f"has {first.bitspersample} bits a channel"
+    elif first.photometric not in COLOUR or first.samplesperpixel > 4:
+        problem = f"is not in RGB (channels: {first.samplesperpixel})"
+    elif any(page.shape == first.shape and not page.is_reduced for page in islice(tiff.pages, 1, None)):
+        problem = "is a stack of pictures of one size"
+    if problem:
+        raise InputError(f"slide {path} {problem}: export one 8-bit RGB picture as a tiled pyramidal TIFF")

@@ -1,0 +1,178 @@
+"""OME-TIFF, read tile by tile through tifffile."""
+
+import math
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from hsa.errors import InputError
+from hsa.readers.protocol import BROKEN, DamagedError, overlay, unreadable
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+# Codes of TIFF 6.0 and its supplement: photometric interpretations, planar configuration, compression, extra sample.
+GREY, RGB, YCBCR = 1, 2, 6
+SEPARATE = 2
+JPEG = 7
+UNASSOCIATED = 2
+# um in the units of OME's UnitsLength (OME model 2016-06); what is not here is no length.
+MICRONS = {"m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "\xb5m": 1.0, "\u03bcm": 1.0, "nm": 1e-3, "pm": 1e-6}
+# Decoded pixels that are kept, so that a strip as wide as the slide is not decoded again for each tile.
+KEPT_PX = 16_000_000
+FIX = "export one bright-field image, 8-bit RGB, as one OME-TIFF"
+
+
+class OmeTiffReader:
+    """The largest image of an OME-TIFF: 8-bit RGB, interleaved, in planes or in three pages; levels in SubIFDs.
+
+    Only the tiles or strips that a region touches are decoded. The resolution is PhysicalSizeX and PhysicalSizeY.
+    """
+
+    format = "ome-tiff"
+
+    def __init__(self, path: Path, tiff: "TiffFile") -> None:
+        self._tiff = tiff
+        try:
+            pixels = _largest(path, tiff)
+            self._levels = [level.pages for level in _series(path, tiff, pixels).levels]
+            self.mpp = _physical_size(pixels)
+            widths = [pages[0].keyframe.imagewidth for pages in self._levels]
+            self.size: tuple[int, int] = (widths[0], self._levels[0][0].keyframe.imagelength)
+            self.downsamples = tuple(widths[0] / width for width in widths)
+            largest = max(math.prod(_segment_shape(pages[0].keyframe)) for pages in self._levels)
+            self._decoded = lru_cache(max(3, KEPT_PX // largest))(self._decode)
+        except InputError:
+            raise
+        except BROKEN as error:
+            raise unreadable(path, error) from error
+
+    def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region; see `hsa.readers.Reader`."""
+        left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
+        region = np.full((height, width, 3), 255, np.uint8)
+        try:
+            for channel, page in enumerate(self._levels[level]):
+                frame = page.keyframe
+                for index in _segments(frame, left, top, width, height):
+                    data, (plane, _, row, column, _), _ = self._decoded(level, channel, index)
+                    if data is None:  # the scanner has not been there
+                        continue
+                    pixels = data[0, : frame.imagelength - row, : frame.imagewidth - column]  # less the padding
+                    part = region if pixels.shape[-1] > 1 else region[..., channel + plane, None]
+                    overlay(part, _opaque(pixels, frame), left - column, top - row)
+        except BROKEN as error:
+            raise DamagedError(str(error)) from error
+        return region
+
+    def close(self) -> None:
+        """Close the file."""
+        self._decoded.cache_clear()
+        self._tiff.close()
+
+    def _decode(self, level: int, channel: int, index: int) -> tuple:
+        """Pixels of a tile or strip (None if it is empty), its place, its shape."""
+        page = self._levels[level][channel]
+        frame, length = page.keyframe, page.databytecounts[index]
+        if length == 0:
+            return frame.decode(None, index)
+        self._tiff.filehandle.seek(page.dataoffsets[index])
+        data = self._tiff.filehandle.read(length)
+        if frame.compression != JPEG:
+            return frame.decode(data, index)
+        # The decoder fills what a cut tile lacks with grey and says nothing.
+        if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+            raise DamagedError("a JPEG tile has no end")
+        return frame.decode(data, index, jpegtables=page.jpegtables, jpegheader=frame.jpegheader)
+
+
+def _segments(page: "TiffPage", left: int, top: int, width: int, height: int) -> list[int]:
+    """Indices of the tiles or strips of a page, in all its planes, that a region touches."""
+    rows, columns = _segment_shape(page)
+    down, across = math.ceil(page.imagelength / rows), math.ceil(page.imagewidth / columns)
+    touched_rows = range(max(0, top // rows), min(down, math.ceil((top + height) / rows)))
+    touched_columns = range(max(0, left // columns), min(across, math.ceil((left + width) / columns)))
+    planes = range(page.samplesperpixel if page.planarconfig == SEPARATE else 1)
+    return [(p * down + row) * across + column for p in planes for row in touched_rows for column in touched_columns]
+
+
+def _segment_shape(page: "TiffPage") -> tuple[int, int]:
+    """Rows and columns of a tile or strip, px."""
+    return (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+
+
+def _opaque(pixels: np.ndarray, page: "TiffPage") -> np.ndarray:
+    """Pixels (h, w, 4) laid on white; others as they are."""
+    if pixels.shape[-1] != 4:
+        return pixels
+    colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+    if page.extrasamples[0] == UNASSOCIATED:
+        colour = (colour * alpha + 127) // 255
+    return np.minimum(colour + 255 - alpha, 255).astype(np.uint8)
+
+
+def _largest(path: Path, tiff: "TiffFile") -> ElementTree.Element:
+    """The `Pixels` element of the largest image; labels and overviews are smaller ones in the same file."""
+    found = ElementTree.fromstring(tiff.ome_metadata).findall(".//{*}Image/{*}Pixels")
+    areas = [int(pixels.attrib["SizeX"]) * int(pixels.attrib["SizeY"]) for pixels in found]
+    if areas.count(max(areas)) > 1:
+        raise InputError(f"slide {path} holds {areas.count(max(areas))} images of one size: {FIX}")
+    return found[areas.index(max(areas))]
+
+
+def _series(path: Path, tiff: "TiffFile", pixels: ElementTree.Element) -> "TiffPageSeries":
+    """The pages of an image, level by level, once they are known to be 8-bit RGB and in this file."""
+    size = {axis: int(pixels.attrib[f"Size{axis}"]) for axis in "XYZCT"}
+    channels = pixels.findall("{*}Channel")
+    named = ", ".join(channel.get("Name", "no name") for channel in channels)
+    files = {element.text for element in pixels.iter() if element.tag.endswith("}UUID")}
+    frames = [(one.keyframe.imagewidth, one.keyframe.imagelength) for one in tiff.series]
+    whole = [one for one, frame in zip(tiff.series, frames, strict=True) if frame == (size["X"], size["Y"])]
+    problem = ""
+    if size["Z"] > 1 or size["T"] > 1:
+        problem = f"is a stack ({size['Z']} focal planes, {size['T']} times)"
+    elif pixels.attrib["Type"] != "uint8":
+        problem = f"has pixels of type {pixels.attrib['Type']}"
+    elif len(files) > 1 or not whole or not _is_complete(tiff, whole[0]):
+        problem = "lacks pages, or has them in other files"
+    elif not _is_colour(whole[0], channels):
+        problem = f"has {size['C']} channels ({named}) that are not red, green and blue"
+    elif max(math.prod(_segment_shape(level.keyframe)) for level in whole[0].levels) > Image.MAX_IMAGE_PIXELS:
+        problem = "is too large for a file without tiles"
+    if problem:
+        raise InputError(f"slide {path} {problem}: {FIX}")
+    return whole[0]
+
+
+def _is_complete(tiff: "TiffFile", series: "TiffPageSeries") -> bool:
+    pages = [page for level in series.levels for page in level.pages]
+    return all(page is not None and page.parent is tiff for page in pages)
+
+
+def _is_colour(series: "TiffPageSeries", channels: list[ElementTree.Element]) -> bool:
+    """Whether the channels are those of a colour camera, and not so many fluorophores."""
+    first, pages = series.keyframe, len(series.pages)
+    if first.photometric == RGB or (first.photometric == YCBCR and first.compression == JPEG):
+        alpha = first.samplesperpixel == 4 and first.planarconfig != SEPARATE and len(first.extrasamples) == 1
+        return pages == 1 and (first.samplesperpixel == 3 or (alpha and first.extrasamples[0] in (1, UNASSOCIATED)))
+    if first.photometric != GREY or pages * first.samplesperpixel != 3:
+        return False
+    if any(channel.get("Fluor") or channel.get("EmissionWavelength") for channel in channels):
+        return False
+    names = [channel.get("Name", "").lower() for channel in channels]
+    unnamed = all(re.fullmatch(r"(channel)?[\s:\d]*", name) for name in names)
+    return unnamed or names in (["red", "green", "blue"], ["r", "g", "b"])
+
+
+def _physical_size(pixels: ElementTree.Element) -> tuple[float, float] | None:
+    """Um per pixel along x and y; None where it is not given as a length."""
+    sizes = []
+    for axis in "XY":
+        unit = MICRONS.get(pixels.get(f"PhysicalSize{axis}Unit", "\xb5m"), math.nan)
+        sizes.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * unit)
+    return None if math.isnan(sum(sizes)) else (sizes[0], sizes[1])

@@ -1,0 +1,75 @@
+"""Patches and regions as ordinary pictures."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hsa.errors import InputError
+from hsa.readers.protocol import BROKEN, DamagedError, on_white, overlay, unreadable
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+
+
+class PictureReader:
+    """A PNG, JPEG, BMP or untiled TIFF, decoded whole by Pillow at the first read, up to Pillow's ceiling of pixels.
+
+    Its resolution is the manifest's: the dpi tag of an image editor says how to print a picture, not how it was
+    scanned.
+    """
+
+    mpp = None
+    downsamples = (1.0,)
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                self._picture = Image.open(path, formats=FORMATS)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"slide {path} has more pixels than a picture that is decoded whole may have "
+                f"({Image.MAX_IMAGE_PIXELS}): convert it to a tiled pyramidal TIFF"
+            ) from error
+        except BROKEN as error:
+            raise unreadable(path, error) from error
+        try:
+            problem = _problem(self._picture)
+        except BROKEN as error:
+            self._picture.close()
+            raise unreadable(path, error) from error
+        if problem:
+            self._picture.close()
+            raise InputError(f"slide {path} {problem}: export it as one 8-bit RGB picture")
+        self.format = str(self._picture.format).lower()
+        self.size = self._picture.size
+        self._pixels: np.ndarray | None = None
+
+    def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region; see `hsa.readers.Reader`."""
+        if self._pixels is None:
+            try:
+                plain = self._picture.mode == "RGB" and not self._picture.has_transparency_data
+                self._pixels = np.asarray(self._picture) if plain else on_white(self._picture.convert("RGBA"))
+            except BROKEN as error:
+                raise DamagedError(str(error)) from error
+        region = np.full((height, width, 3), 255, np.uint8)
+        overlay(region, self._pixels, x, y)
+        return region
+
+    def close(self) -> None:
+        """Close the file."""
+        self._picture.close()
+        self._pixels = None
+
+
+def _problem(picture: Image.Image) -> str:
+    """What keeps a picture from being 8-bit RGB; empty if nothing does."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        return f"holds {frames} pictures"
+    if picture.mode not in ("RGB", "RGBA", "P"):
+        return f"is not in RGB (Pillow's mode {picture.mode})"
+    # Pillow gives a PNG of 16 bits as RGB of 8.
+    return "has 16 bits a channel" if ";16" in str(picture.tile) else ""

@@ -1,0 +1,92 @@
+"""What a reader offers, and what the readers share."""
+
+import struct
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from hsa.errors import InputError
+
+# What tifffile, imagecodecs, Pillow and ElementTree raise for broken files.
+BROKEN = (OSError, EOFError, SyntaxError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+BROKEN += (AttributeError, struct.error)
+
+
+class DamagedError(Exception):
+    """A region of the file cannot be decoded."""
+
+
+class Reader(Protocol):
+    """What `hsa.slide.Slide` needs of a file.
+
+    Attributes:
+        format: name of the format, recorded with every bag.
+        size: width and height of level 0, px.
+        mpp: um per pixel of level 0 along x and y, as the file says, plausible or not; None if it says nothing.
+        downsamples: level-0 pixels a pixel of each level, ascending; the first is 1.
+    """
+
+    format: str
+    size: tuple[int, int]
+    mpp: tuple[float, float] | None
+    downsamples: tuple[float, ...]
+
+    def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region of a level.
+
+        Args:
+            x: left edge, level-0 px.
+            y: upper edge, level-0 px.
+            level: index into `downsamples`.
+            width: px of the level.
+            height: px of the level.
+
+        Returns:
+            (height, width, 3) uint8, RGB, on white where transparent, white beyond the edge and where the scanner
+            has not been.
+
+        Raises:
+            DamagedError: the file is damaged there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+def slide_files(path: Path) -> list[Path]:
+    """List the files of a slide: all in a folder of DICOM files, an MRXS file and its folder, else the one file."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
+        return [path, *slide_files(path.with_suffix(""))]
+    return [path]
+
+
+def unreadable(path: Path, error: object) -> InputError:
+    """Make the error for a file that no reader takes."""
+    return InputError(
+        f"slide {path} cannot be read ({error}): what is read is SVS, NDPI, MRXS, SCN, BIF, DICOM, tiled TIFF, "
+        "OME-TIFF, PNG, JPEG and BMP; copy the file again or convert it to a tiled pyramidal TIFF"
+    )
+
+
+def on_white(picture: Image.Image) -> np.ndarray:
+    """Lay an RGBA picture on white: (h, w, 3) uint8."""
+    alpha = picture.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return np.asarray(picture.convert("RGB"))
+    white = Image.new("RGB", picture.size, "white")
+    white.paste(picture, mask=alpha)
+    return np.asarray(white)
+
+
+def overlay(region: np.ndarray, pixels: np.ndarray, x: int, y: int) -> None:
+    """Copy into `region`, whose corner lies at (x, y) of `pixels`, what `pixels` has of it."""
+    bottom, right = min(region.shape[0], pixels.shape[0] - y), min(region.shape[1], pixels.shape[1] - x)
+    top, left = max(0, -y), max(0, -x)
+    if bottom > top and right > left:
+        region[top:bottom, left:right] = pixels[y + top : y + bottom, x + left : x + right]
