@@ -10,6 +10,7 @@ from PIL import Image
 from skimage.data import immunohistochemistry
 
 from conftest import write_tiff
+from hsa import lite0
 from hsa.encoders import tile_encoder
 from hsa.features import encode_slide, read_bag, write_bag
 from hsa.settings import Tiles
@@ -121,3 +122,50 @@ def test_masks_of_real_pairs_cover_what_the_eye_sees(real_pairs, name, tmp_path)
         with Slide.open(path) as slide:
             shares.append(tissue_mask(slide).fraction)
     assert low <= min(shares) <= max(shares) <= high, shares
+
+
+def test_partner_tiles_of_registered_pairs_are_found_better_than_by_chance(real_pairs, encoder):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    network = lite0.network()
+    for module in network.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    def untrained(tiles):
+        with torch.inference_mode():
+            return torch.cat([network(part) for part in torch.from_numpy(tiles).split(16)]).numpy()
+
+    names = [name for name in sorted(real_pairs) if name.startswith("BCI")]
+    tiles = [[cut(real_pairs[name][stain]) for name in names] for stain in (0, 1)]
+    patch = np.repeat(np.arange(len(names)), 16)
+    hits = {}
+    for name, encode in (("lite0-mid", encoder), ("untrained", untrained)):
+        he, ihc = (standardised(np.concatenate([encode(part) for part in parts])) for parts in tiles)
+        likeness = he @ ihc.T
+        inside = np.where(patch[:, None] == patch, likeness, -np.inf)
+        hits[name] = [inside.argmax(1), likeness.argmax(1)]
+    rng, partner = np.random.default_rng(0), np.arange(len(patch))
+    # Partners are dealt anew, within each patch and among all, 10,000 times.
+    within = [np.concatenate([rng.permutation(16) + 16 * i for i in range(len(names))]) for _ in range(10_000)]
+    among = [rng.permutation(len(patch)) for _ in range(10_000)]
+    for case, (deals, chance) in enumerate(((within, 1 / 16), (among, 1 / len(patch)))):
+        rates = {name: (found[case] == partner).mean() for name, found in hits.items()}
+        dealt = {name: [(found[case] == deal).mean() for deal in deals] for name, found in hits.items()}
+        p = {name: (1 + np.sum(np.array(dealt[name]) >= rates[name])) / 10_001 for name in hits}
+        for name, rate in rates.items():
+            print(f"partner first, {name}: {rate:.3f}, chance {chance:.4f}, p {p[name]:.4f}")
+        print(f"ratio to untrained {rates['lite0-mid'] / max(rates['untrained'], chance):.2f}")
+        assert rates["lite0-mid"] > np.quantile(dealt["lite0-mid"], 0.99)
+
+
+def cut(file):
+    """The 16 tiles (256 px) of a patch of 1024 px, in reading order."""
+    picture = np.asarray(Image.open(file).convert("RGB"))
+    return picture.reshape(4, 256, 4, 256, 3).swapaxes(1, 2).reshape(16, 256, 256, 3)
+
+
+def standardised(features):
+    """Each feature to mean 0 and deviation 1 over the tiles of its stain, then each tile to length 1."""
+    features = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -73,6 +75,63 @@ def test_black_frame_and_dust_are_not_tissue():
     assert overlap(mask, disc) > 0.95
     assert not mask[:18].any()
     assert not mask[188:].any()
+
+
+@pytest.mark.parametrize(("haematoxylin", "dab"), [(0.5, 0.0), (0.3, 1.0), (0.1, 0.2)])
+@pytest.mark.parametrize("ink", [(40, 70, 160), (30, 120, 80)])
+def test_pen_ink_and_bubble_rims_are_not_tissue(haematoxylin, dab, ink):
+    picture, disc = stained(haematoxylin, dab)
+    y, x = np.ogrid[:200, :200]
+    stroke = (np.abs(y - 12 - 0.05 * x) < 4) & ~disc
+    rim = np.abs(np.hypot(y - 178, x - 22) - 15) < 1.6
+    for mark, share, colour in ((stroke, 0.85, ink), (rim, 0.6, (40, 40, 40))):
+        smooth = share * gaussian_filter(mark.astype(float), 0.7)[..., None]
+        picture = ((1 - smooth) * picture + smooth * np.array(colour)).astype(np.uint8)
+    mask = optical_density_tissue(picture, 8.0)
+    assert overlap(mask, disc) > 0.95
+    assert not mask[:25, :60].any()
+    assert not mask[165:, :35].any()
+
+
+@pytest.mark.parametrize("colour", [(0.9, 0.5, 0.2), (0.5, 0.5, 0.5)])
+def test_blue_or_grey_that_is_the_stain_itself_stays_tissue(colour):
+    _, disc = stained(0.5, 0.0)
+    grain = 0.4 + 0.1 * np.random.default_rng(0).random((200, 200, 1))
+    picture = (GLASS * 10 ** -(disc[..., None] * grain * np.array(colour))).astype(np.uint8)
+    assert overlap(optical_density_tissue(picture, 8.0), disc) > 0.95
+
+
+def test_very_pale_tissue_is_found_where_light_falls_off():
+    picture, disc = stained(0.04, 0.0)
+    y, x = np.mgrid[:200, :200] / 200
+    picture = (picture * (1 - 0.12 * (x + y) / 2)[..., None]).round().astype(np.uint8)
+    mask = optical_density_tissue(picture, 8.0)
+    assert overlap(mask, disc) > 0.95
+
+
+def test_light_at_one_edge_says_little_of_the_light_elsewhere():
+    rng, x = np.random.default_rng(0), np.arange(200)
+    tissue = np.broadcast_to(x >= 40, (200, 200))
+    amount = 0.15 * np.clip(1 + 0.35 * rng.standard_normal((200, 200)), 0.2, None) * tissue
+    light = 1 - 0.05 * np.minimum(x / 40, 1) ** 2
+    picture = light[:, None] * GLASS * 10 ** -(amount[..., None] * HAEMATOXYLIN)
+    picture = (picture + rng.normal(0, 0.4, picture.shape)).round().astype(np.uint8)
+    assert overlap(optical_density_tissue(picture, 8.0), tissue) > 0.95
+
+
+def test_strips_change_nothing_and_bound_the_memory(monkeypatch):
+    picture = np.tile(stained(0.1, 0.5)[0], (6, 5, 1))
+    whole = optical_density_tissue(picture, 8.0)
+    monkeypatch.setattr(tiling, "STRIP_ROWS", 37)
+    assert (optical_density_tissue(picture, 8.0) == whole).all()
+    monkeypatch.setattr(tiling, "GLASS_SAMPLE", 30_000)
+    assert overlap(optical_density_tissue(picture, 8.0), whole) > 0.99
+    tracemalloc.start()
+    optical_density_tissue(picture, 8.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One float32 copy of the three channels would take 12 bytes a pixel, float copies all the way take 51.
+    assert peak < 14 * whole.size
 
 
 def test_tissue_mask_of_a_slide_covers_its_tissue(make_slide):
