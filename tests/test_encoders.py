@@ -1,7 +1,10 @@
+import sys
+
 import numpy as np
 import pytest
 from skimage.data import immunohistochemistry
 
+from hsa import hub, lite0
 from hsa.encoders import tile_encoder
 from hsa.errors import InputError
 
@@ -73,3 +76,100 @@ def test_wrong_tiles_and_names_say_what_to_do(onnx, tiles):
         tile_encoder("lite1")
     with pytest.raises(InputError, match="unknown runtime 'cuda'"):
         tile_encoder("lite0-mid", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("lite0-mid", {"device": "tpu"}, "unknown device 'tpu'"),
+        ("lite0-mid", {"precision": "int4"}, "unknown precision 'int4'"),
+        ("lite0-mid", {"size_px": 512}, "set `size_px: 256`"),
+        ("lite0-mid", {"weights": "mine.pth"}, "leave out `weights`"),
+        ("lite0-mid", {"runtime": "onnx", "device": "cuda"}, "runtime onnx runs on the CPU"),
+        ("lite0-mid", {"runtime": "onnx", "precision": "bfloat16"}, "in its own precision"),
+        ("lite0-mid", {"runtime": "openvino-int8"}, "no int8 model"),
+        ("uni", {"runtime": "onnx"}, "has no runtime onnx"),
+    ],
+)
+def test_options_that_an_encoder_has_not(name, options, problem):
+    with pytest.raises(InputError, match=problem):
+        tile_encoder(name, **options)
+
+
+def test_a_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="finds no cuda here"):
+        tile_encoder("lite0-mid", device="cuda")
+
+
+def test_the_default_is_onnx_in_float32_and_says_its_weights(onnx, eager):
+    assert tile_encoder().how == onnx.how == "onnx cpu float32"
+    assert eager.how.startswith("torch ")
+    assert onnx.weights == eager.weights == hub.fingerprint(lite0.weights_file())
+
+
+def test_features_of_another_shape_or_not_finite_are_refused(onnx, tiles):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match=r"expected \(6, 513\)"):
+        replace(onnx, dim=513)(tiles)
+    with pytest.raises(InputError, match="all finite"):
+        replace(onnx, run=lambda tiles: np.full((6, 512), np.inf, np.float32))(tiles)
+
+
+MINE = """
+import numpy as np
+from hsa.encoders import TileEncoder
+
+def colour(options):
+    run = lambda tiles: tiles.mean((1, 2)).astype(np.float32)
+    return TileEncoder("mean-colour", 3, options.size_px, options.mpp, run, weights="v1")
+
+def unversioned(options):
+    return TileEncoder("unversioned", 3, options.size_px, options.mpp, lambda tiles: tiles.mean((1, 2)))
+"""
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package of a user's own, as pip would install it, with three entry points."""
+    (tmp_path / "her_encoders.py").write_text(MINE)
+    information = tmp_path / "her_encoders-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: her-encoders\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        "[hsa.encoders]\nmean-colour = her_encoders:colour\nunversioned = her_encoders:unversioned\n"
+        "broken = her_encoders:missing\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield information
+    sys.modules.pop("her_encoders", None)
+
+
+def test_an_encoder_of_ones_own_is_found_by_its_entry_point(installed):
+    encoder = tile_encoder("mean-colour", size_px=300, mpp=0.25)
+    assert (encoder.size_px, encoder.mpp, encoder.weights) == (300, 0.25, "v1")
+    np.testing.assert_array_equal(encoder(np.full((2, 300, 300, 3), 7, np.uint8)), np.full((2, 3), 7, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("broken", "entry point her_encoders:missing does not load"),
+        ("unversioned", "must return an hsa.encoders.TileEncoder with this name and with `weights`"),
+        ("meancolour", "use one of lite0-mid, .*broken, mean-colour, unversioned, timm:NAME"),
+    ],
+)
+def test_an_encoder_of_ones_own_that_does_not_work_says_why(installed, name, problem):
+    with pytest.raises(InputError, match=problem):
+        tile_encoder(name)
+
+
+def test_two_packages_with_one_name_are_refused(installed):
+    (installed.parent / "other.py").write_text(MINE)
+    second = installed.parent / "other-1.0.dist-info"
+    second.mkdir()
+    (second / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (second / "entry_points.txt").write_text("[hsa.encoders]\nmean-colour = other:colour\n")
+    with pytest.raises(InputError, match=r"is given by (her_encoders:colour and by other|other:colour and by her)"):
+        tile_encoder("mean-colour")

