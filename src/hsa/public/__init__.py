@@ -1,0 +1,44 @@
+"""Public cohorts: what they are, and manifests of them as distributed. Nothing is ever downloaded."""
+
+from pathlib import Path
+
+from hsa.public import acrobat, bci, bcnb, mist
+from hsa.public.bcnb import convert_large
+from hsa.public.manifest import join_manifests, summary
+from hsa.public.registry import COHORTS, PublicCohort, facts, get, table
+
+__all__ = [
+    "COHORTS",
+    "PublicCohort",
+    "convert_large",
+    "facts",
+    "get",
+    "import_cohort",
+    "join_manifests",
+    "summary",
+    "table",
+]
+
+_IMPORTERS = {module.__name__.rpartition(".")[2]: module.import_cohort for module in (acrobat, bcnb, bci, mist)}
+
+
+def import_cohort(
+    name: str, source: str | Path, out: str | Path, root: str | Path | None = None, mpp: float | None = None
+) -> Path:
+    """Write `out`/manifest.csv for a public cohort that lies in `source` as its owners distribute it.
+
+    Args:
+        name: of the cohort, see `COHORTS`.
+        source: folder of the data.
+        out: folder for the manifest; it must hold the data, unless `root` is given.
+        root: folder that paths are relative to, for a study that sets `cohort.root`.
+        mpp: um/px in place of what the cohort says or assumes.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        InputError: no such cohort, or the data are not as expected: every problem at once, with the layout
+            that was expected and where to ask for the data.
+    """
+    return _IMPORTERS[get(name).name](source, out, root, mpp)
