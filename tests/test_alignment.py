@@ -159,10 +159,10 @@ def test_modality_gap_sees_a_moved_stain():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f[f["slide_id"] != "c00_P53"], "'c00' must have one H&E and one IHC"),
+        (lambda f: f[f["slide_id"] != "c00_HE"], "'c00' must have one H&E and one IHC"),
         (lambda f: pd.concat([f, f.iloc[[0]], f.iloc[[40]]]), "'c00' must have one H&E and one IHC"),
         (lambda f: f[f["split"] == "train"], "no test rows"),
-        (lambda f: f[f["case_id"] == "c00"], "one test case"),
+        (lambda f: f[f["case_id"] == "c00"], "has 1 test pair"),
         (lambda f: f.assign(v3=np.nan), "NaN"),
     ],
 )
@@ -190,3 +190,13 @@ def test_umap_keeps_clusters_is_seeded_and_silent():
     pd.testing.assert_frame_equal(placed, again)
     with pytest.raises(InputError, match="fold 9 holds 0 slides"):
         umap_coordinates(frame, seed=1, fold=9)
+
+
+def test_cases_without_ihc_have_no_part_in_it():
+    frame = embeddings()
+    lacking = [f"c{i:02d}" for i in range(0, 40, 5)]
+    partial = frame[~(frame["case_id"].isin(lacking) & (frame["stain"] == "P53"))]
+    both = frame[~frame["case_id"].isin(lacking)]
+    for measure in (similarities, recall_hits, geometry):
+        pd.testing.assert_frame_equal(measure(partial), measure(both))
+    assert len(similarities(partial)) == 32

@@ -31,6 +31,33 @@ def test_scaling_never_moves_a_tile_to_the_cell_before(tmp_path):
     np.testing.assert_array_equal(Bags(tmp_path)["a"][1][:, 0] // 256, np.arange(300))
 
 
+def test_several_slides_lie_side_by_side_in_one_bag(tmp_path):
+    put(tmp_path, "a", [[5120, 512], [5632, 512], [5120, 1024]])
+    put(tmp_path, "b", [[512, 0], [512, 512]])
+    bags = Bags(tmp_path)
+    features, xy = bags["a+b"]
+    np.testing.assert_array_equal(features, np.concatenate([bags["a"][0], bags["b"][0]]))
+    np.testing.assert_array_equal(xy // 256, [[0, 0], [1, 0], [0, 1], [3, 0], [3, 1]])
+    assert len(bags.origin(["a+b", "", "a"])) == 3
+    both, one = bags.mean_and_deviation(["a+b", ""]), bags.mean_and_deviation(["a", "b"])
+    assert all(torch.equal(x, y) for x, y in zip(both, one, strict=True))
+
+
+def test_bags_of_two_encoders_are_not_mixed(tmp_path):
+    put(tmp_path, "a", [[0, 0]], encoder="uni", encoder_weights="sha256:1")
+    put(tmp_path, "b", [[0, 0]], encoder="uni", encoder_weights="sha256:2")
+    with pytest.raises(InputError, match=r"b\.h5 is of encoder uni sha256:2, others of uni sha256:1"):
+        Bags(tmp_path)["a+b"]
+
+
+def test_a_missing_slide_is_one_tile_of_zeros(tmp_path):
+    put(tmp_path, "a", [[0, 0], [512, 0]])
+    bags = Bags(tmp_path)
+    batch = collate([bags["a"], bags[""]])
+    assert batch.mask.tolist() == [[True, True], [True, False]]
+    assert (batch.features[1] == 0).all()
+
+
 def test_bags_that_cannot_be_used_are_told(tmp_path):
     put(tmp_path, "microns", np.stack([np.arange(64) % 8, np.arange(64) // 8], 1) * 128)
     with pytest.raises(InputError, match=r"microns\.h5: 64 tiles fall into 4 grid cells"):

@@ -29,7 +29,7 @@ def tiles_of(count=6, seed=0):
 
 def model_of(encoder, mean=None):
     torch.manual_seed(0)
-    model = SlideModel(WIDTH, encoder, SIZES, classify=False)
+    model = SlideModel(WIDTH, encoder, SIZES)
     if mean is not None:
         model.set_scale("he", torch.as_tensor(mean, dtype=torch.float32), torch.full((WIDTH,), 2.0))
     return model.eval()
@@ -203,7 +203,7 @@ def evaluated(smoke_file):
     probes = [{"fold": 0, "coef": coef, **flat}, {"fold": 1, "coef": [-3.0, 0, 0, 0, 0], **flat}]
     (folder / "probe.json").write_text(json.dumps({"folds": probes}))
     settings = {
-        "input": {"in_dim": WIDTH, "encoder": "mean", "classify": False},
+        "input": {"in_dim": WIDTH, "encoder": "mean"},
         "model": SIZES.model_dump(),
     }
     for fold in (0, 1):
@@ -253,3 +253,15 @@ def test_what_cannot_be_mapped_is_told(evaluated):
     with pytest.raises(InputError, match="'case7': virtual cases are called C0000"):
         pointing.case_index("case7")
     assert pointing.case_index("C0012") == 12 and pointing.case_index("C12345") == 12345
+
+
+def test_with_several_classes_the_score_is_the_log_odds_of_those_that_are_positive():
+    model, rng = model_of("mean"), np.random.default_rng(0)
+    batch = collate([(rng.standard_normal((4, WIDTH)).astype(np.float32), np.zeros((4, 2), np.int64))])
+    coef = rng.standard_normal((3, WIDTH))
+    probe = {"mean": [0.0] * WIDTH, "scale": [1.0] * WIDTH, "coef": coef, "intercept": [0.1, 0.2, 0.3]}
+    z = model.embed(batch, "he").double().detach().numpy()[0]
+    chance = np.exp(coef @ z + [0.1, 0.2, 0.3])
+    for first in (1, 2):
+        expected = np.log(chance[first:].sum() / chance[:first].sum())
+        assert probe_score(model, probe | {"first_positive": first})(batch) == pytest.approx([expected])

@@ -44,6 +44,17 @@ def test_info_nce_refuses_a_single_pair():
         info_nce(embeddings(1, 4), embeddings(1, 4))
 
 
+def test_info_nce_leaves_out_cases_without_a_partner():
+    z, y = embeddings(6, 4), embeddings(6, 4, seed=1)
+    paired = torch.tensor([True, False, True, True, False, True])
+    torch.testing.assert_close(info_nce(z, y, paired=paired), info_nce(z[paired], y[paired]))
+    torch.testing.assert_close(info_nce(z, y, paired=torch.ones(6, dtype=bool)), info_nce(z, y))
+    z.requires_grad_()
+    alone = info_nce(z, y, paired=torch.arange(6) == 2)
+    alone.backward()
+    assert alone == 0 and (z.grad == 0).all()
+
+
 def test_classification_by_hand():
     logits, labels = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0]]), torch.tensor([1, 1])
     assert classification(logits, labels).item() == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)

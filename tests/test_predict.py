@@ -99,12 +99,12 @@ def trained(tmp_path_factory):
 def encoder(monkeypatch):
     calls = []
 
-    def make(name, runtime, threads=1):
+    def make(name, size_px, threads=1, **options):
         def run(pixels):
             calls.append(len(pixels))
             return encode(pixels)
 
-        return TileEncoder(name=name, dim=WIDTH, size_px=256, mpp=0.5, run=run)
+        return TileEncoder(name=name, dim=WIDTH, size_px=size_px, mpp=0.5, run=run)
 
     monkeypatch.setattr(predict, "tile_encoder", make)
     return calls

@@ -153,8 +153,8 @@ def test_another_stain_is_refused():
         ("v3", lambda f: f.index == 5, np.nan, "NaN or infinity"),
         ("split", lambda f: (f["case_id"] == "c000") & (f["fold"] == 3), "test", "tested in two folds"),
         ("patient_id", lambda f: f["case_id"].isin(["c000", "c004"]), "p0", "two splits of one fold"),
-        ("label", lambda f: f["case_id"] == "c001", np.nan, "drop unlabelled"),
-        ("label", lambda f: f["split"] == "train", 1, "both classes in train"),
+        ("label", lambda f: f["case_id"] == "c001", np.nan, "labels be 0, 1 or -1"),
+        ("label", lambda f: f["split"] == "train", 1, "every class in train"),
         ("split", lambda f: f["fold"] == 1, "training", "train, pairs, val or test"),
         ("case_id", lambda f: f["case_id"] == "c000", "c010", "twice in one fold"),
     ],
@@ -185,3 +185,46 @@ def test_majority_predicts_the_commoner_class_and_ranks_nothing():
     values = point(predictions)
     assert values["roc_auc"] == 0.5
     assert values["balanced_accuracy"] == 0.5
+
+
+def test_rows_without_a_label_change_nothing():
+    frame = embeddings(shift=1.0)
+    unknown = embeddings(cases=20, seed=5).assign(label=-1)
+    unknown = unknown.assign(**{name: "u" + unknown[name] for name in ("case_id", "patient_id")})
+    both = pd.concat([frame, unknown], ignore_index=True)
+    pd.testing.assert_frame_equal(probe_folds(both, 0)[0], probe_folds(frame, 0)[0])
+    pd.testing.assert_frame_equal(majority(both), majority(frame))
+
+
+def three_classes():
+    frame = embeddings(cases=90, shift=2.0, folds=5)
+    category = frame["label"] * (1 + (frame["case_id"].str[1:].astype(int) // 10 % 2))
+    frame["v1"] += 3.0 * (category == 2)
+    return frame.assign(category=category, label=(category >= 2).astype(int))
+
+
+def test_three_classes_are_a_multinomial_regression():
+    frame = three_classes()
+    predictions, probes = probe_folds(frame, 0, first_positive=2)
+    names = feature_columns(frame)
+    for fold, probe in enumerate(probes):
+        rows = frame[frame["fold"] == fold]
+        train, test = (rows[rows["split"] == split].sort_values("case_id") for split in ("train", "test"))
+        scaler = StandardScaler().fit(train[names].to_numpy(float))
+        direct = LogisticRegression(C=probe["c"], class_weight="balanced", max_iter=10_000)
+        direct.fit(scaler.transform(train[names].to_numpy(float)), train["category"])
+        chance = direct.predict_proba(scaler.transform(test[names].to_numpy(float)))
+        found = predictions[(predictions["fold"] == fold) & (predictions["split"] == "test")]
+        np.testing.assert_allclose(found["score"], chance[:, 2], atol=1e-6)
+        np.testing.assert_array_equal(found["pred_category"], chance.argmax(1))
+        np.testing.assert_array_equal(found["pred"], chance.argmax(1) == 2)
+    assert (predictions["category"] == predictions["pred_category"]).mean() > 0.6
+    assert list(majority(frame).columns) == list(predictions.columns)
+    assert set(majority(frame)["pred_category"]) == {0}
+
+
+def test_a_class_that_a_fold_does_not_train_on_is_told():
+    frame = three_classes()
+    frame = frame[~((frame["fold"] == 1) & (frame["split"] == "train") & (frame["category"] == 2))]
+    with pytest.raises(InputError, match=r"fold 1: .*every class in train"):
+        probe_folds(frame, 0, first_positive=2)

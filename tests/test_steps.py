@@ -7,8 +7,9 @@ from hsa.errors import InputError
 from hsa.files import PACKAGE
 from hsa.study import load
 
-# Modules that decide no number: settings reach a stamp as values, the others only carry things about.
-NEUTRAL = {"__init__.py", "errors.py", "files.py", "paths.py", "settings.py", "study.py"}
+# Modules that decide no number: settings and models of the registry reach a stamp as values, the others only carry
+# things about.
+NEUTRAL = {"__init__.py", "errors.py", "files.py", "foundation.py", "paths.py", "settings.py", "study.py"}
 
 
 def imported(module):

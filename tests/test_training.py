@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,7 @@ from hsa.features import Bag, write_bag
 from hsa.fold import Run, learning_rate, train_epoch
 from hsa.longnet import LongNet
 from hsa.model import SlideModel
-from hsa.settings import Training
+from hsa.settings import Marker, Training
 
 CASES, WIDTH = 21, 6
 
@@ -193,10 +194,52 @@ def test_a_loss_that_is_not_finite_stops(study, cohort, tmp_path):
 
 def test_methods_start_from_one_encoder(study):
     models = []
-    for classify in (False, True):
+    for classes in (0, 2):
         fold.seed_torch(3, 0)
-        models.append(SlideModel(WIDTH, "longnet", study.model, classify).encoder.state_dict())
+        models.append(SlideModel(WIDTH, "longnet", study.model, classes).encoder.state_dict())
     assert same(models[:1], models[1:])
+
+
+@pytest.fixture
+def partial_cohort(cohort):
+    """Every third case lacks its IHC slide, every fourth its label."""
+    slides, labels = cohort.slides, cohort.labels.copy()
+    number = slides["case_id"].str[1:].astype(int)
+    labels.loc[[case for case in labels.index if int(case[1:]) % 4 == 1], "P53"] = np.nan
+    return replace(cohort, slides=slides[(number % 3 > 0) | (slides["stain"] == "HE")], labels=labels)
+
+
+def test_cases_without_ihc_or_label_train_what_they_can(study, partial_cohort, tmp_path, monkeypatch):
+    seen = []
+    terms = fold.loss_terms
+    monkeypatch.setattr(fold, "loss_terms", lambda *a, **k: seen.append(a[1:3]) or terms(*a, **k))
+    he, ihc = run_fit(shorter(study), partial_cohort, tmp_path)
+    assert any((labels < 0).any() for labels, _ in seen) and any((~paired).any() for _, paired in seen)
+    assert set(ihc["case_id"]) == {f"C{i:02}" for i in range(21) if i % 3}
+    assert set(he["label"]) == {-1, 0, 1}
+    history = json.loads((tmp_path / "fold0.json").read_text())["history"]
+    assert all(history[0][part][name] > 0 for part in ("train", "val") for name in study.methods["full"].losses)
+
+
+def test_what_stands_for_a_missing_slide_has_no_effect(study, partial_cohort, tmp_path, monkeypatch):
+    run_fit(shorter(study), partial_cohort, tmp_path / "a")
+    read = Bags.__getitem__
+    other = np.full((3, WIDTH), 9, np.float16), np.zeros((3, 2), np.int64)
+    monkeypatch.setattr(Bags, "__getitem__", lambda self, slide: read(self, slide) if slide else other)
+    run_fit(shorter(study), partial_cohort, tmp_path / "b")
+    a, b = (json.loads((tmp_path / x / "fold1.json").read_text())["history"][0] for x in "ab")
+    assert a["val"]["info_nce"] == pytest.approx(b["val"]["info_nce"], rel=1e-5)
+    for x, y in zip(weights(tmp_path / "a"), weights(tmp_path / "b"), strict=True):
+        assert all(torch.allclose(x[name], y[name], atol=1e-6) for name in x)
+
+
+def test_three_classes_have_three_outputs(study, cohort, tmp_path):
+    three = Marker(classes=["low", "middle", "high"])
+    labels = pd.DataFrame({"P53": {case: int(case[1:]) % 3 for case in cohort.labels.index}})
+    more = study.model_copy(update={"markers": {"P53": three}})
+    he, _ = run_fit(shorter(more), replace(cohort, labels=labels, markers={"P53": three}), tmp_path)
+    assert weights(tmp_path)[0]["head.3.weight"].shape[0] == 3
+    assert set(he["category"]) == {0, 1, 2} and set(he["label"]) == {0, 1}
 
 
 def test_training_learns_labels_of_unseen_cases(study, cohort, tmp_path):
@@ -205,7 +248,7 @@ def test_training_learns_labels_of_unseen_cases(study, cohort, tmp_path):
     rows = table[table["fold"] == 0]
     fabric, bags = Fabric(accelerator="cpu", devices=1), Bags(study.paths.bags)
     fold.seed_torch(0)
-    model = SlideModel(WIDTH, "longnet", study.model, True)
+    model = SlideModel(WIDTH, "longnet", study.model, 2)
     run = Run(fabric, bags, settings, study.methods["full"].losses, (0,))
     history = fold.train_fold(run, model, rows, checkpoints.Resume(tmp_path, 0, "s"), lambda: None)
     assert history[-1]["train"]["total"] < 0.7 * history[0]["train"]["total"]
@@ -232,10 +275,10 @@ def test_learning_rate_is_the_published_schedule():
 
 
 def test_what_the_embedding_does_not_use_is_frozen(study):
-    frozen = [n for n, p in SlideModel(WIDTH, "longnet", study.model, True).named_parameters() if not p.requires_grad]
+    frozen = [n for n, p in SlideModel(WIDTH, "longnet", study.model, 2).named_parameters() if not p.requires_grad]
     assert frozen == ["encoder.encoder.layer_norm.weight", "encoder.encoder.layer_norm.bias"]
     early = study.model.model_copy(update={"layer": 1, "final_norm": True})
-    frozen = [n for n, p in SlideModel(WIDTH, "longnet", early, True).named_parameters() if not p.requires_grad]
+    frozen = [n for n, p in SlideModel(WIDTH, "longnet", early, 2).named_parameters() if not p.requires_grad]
     assert frozen and all(name.startswith("encoder.encoder.layers.1.") for name in frozen)
 
 
@@ -270,7 +313,7 @@ def one_epoch(fabric, study, cases, split="train"):
     """Weights after an epoch without dropout; plain SGD, which keeps small differences small."""
     still = study.model.model_copy(update={"dropout": 0.0, "drop_path": 0.0, "head_dropout": 0.0})
     fold.seed_torch(0)
-    model = SlideModel(WIDTH, "longnet", still, True)
+    model = SlideModel(WIDTH, "longnet", still, 2)
     settings = study.training.model_copy(update={"lr": 0.1, "warmup_epochs": 0, "temperature": 0.5})
     run = Run(fabric, Bags(study.paths.bags), settings, study.methods["full"].losses, (0,))
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -279,9 +322,14 @@ def one_epoch(fabric, study, cases, split="train"):
     return {name: value.detach().clone() for name, value in model.state_dict().items()}, terms
 
 
+def some_unpaired(cohort):
+    cases = cohort.cases("P53").head(12)
+    return cases.assign(ihc=cases["ihc"].where(~cases["case_id"].isin(["C03", "C07"]), ""))
+
+
 def in_each_process(fabric, study, cohort, folder):
     torch.set_num_threads(1)
-    state, terms = one_epoch(fabric, study, cohort.cases("P53").head(12))
+    state, terms = one_epoch(fabric, study, some_unpaired(cohort))
     frames = run_fit(shorter(study), cohort, folder, fabric=fabric)
     assert (frames is None) == (fabric.global_rank > 0)
     if fabric.global_rank == 0:
@@ -294,7 +342,7 @@ def test_two_processes_make_the_step_of_one(study, cohort, tmp_path):
     fabric.launch(partial(in_each_process, study=study, cohort=cohort, folder=tmp_path))
     alone = Fabric(accelerator="cpu", devices=1)
     alone.launch()
-    expected, terms = one_epoch(alone, study, cohort.cases("P53").head(12))
+    expected, terms = one_epoch(alone, study, some_unpaired(cohort))
     with safetensors.safe_open(tmp_path / "epoch.safetensors", "pt") as file:
         assert json.loads(file.metadata()["terms"]) == pytest.approx(terms, rel=1e-4)
         for name, value in expected.items():

@@ -31,7 +31,7 @@ def test_each_fold_takes_the_candidate_that_ranks_its_validation_cases_best(tune
 
 
 def test_test_cases_do_not_decide(tuned, tiny_cohort, tmp_path, monkeypatch):
-    def scores(he, seed):
+    def scores(he, seed, first_positive):
         """Validation favours the second trial in every fold, test the first."""
         second = he["v0"].iloc[0] == 1
         rows = he[he["split"] != "train"].copy()

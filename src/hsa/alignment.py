@@ -22,14 +22,16 @@ DIRECTIONS = ("H&E to IHC", "IHC to H&E")
 def similarities(embeddings: pd.DataFrame) -> pd.DataFrame:
     """Compare each test case's cosine to its own IHC with its mean cosine to every other IHC of the fold.
 
+    Cases without IHC have no part in it.
+
     Args:
         embeddings: H&E and IHC embeddings of all folds.
 
     Returns:
-        One row a test case: case_id, patient_id, fold, label, paired, shuffled, alignment (the difference).
+        One row a test pair: case_id, patient_id, fold, label, paired, shuffled, alignment (the difference).
 
     Raises:
-        InputError: a test case without exactly one H&E and one IHC, or a fold with one test case.
+        InputError: an IHC test embedding without one of H&E, a case that has two, or a fold without two pairs.
     """
     parts = []
     for cases, he, ihc in _test_pairs(embeddings):
@@ -207,17 +209,17 @@ def _test_pairs(embeddings: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, np.nda
     if test.empty:
         raise InputError("embeddings: no test rows; alignment is measured on held-out cases.")
     for fold, rows in test.groupby("fold"):
-        he = rows[rows["stain"] == "HE"].sort_values("case_id")
         ihc = rows[rows["stain"] != "HE"].sort_values("case_id")
+        he = rows[(rows["stain"] == "HE") & rows["case_id"].isin(ihc["case_id"])].sort_values("case_id")
         if he["case_id"].tolist() != ihc["case_id"].tolist() or he["case_id"].duplicated().any():
             odd = rows["case_id"].value_counts()
-            wrong = sorted(set(he["case_id"]) ^ set(ihc["case_id"])) or list(odd[odd != 2].index)
+            wrong = sorted(set(ihc["case_id"]) - set(he["case_id"])) or list(odd[odd > 2].index)
             raise InputError(
-                f"embeddings: fold {fold}, case {wrong[0]!r} must have one H&E and one IHC test slide; "
+                f"embeddings: fold {fold}, case {wrong[0]!r} must have one H&E and one IHC test embedding; "
                 "give the rows of one marker."
             )
         if len(he) < 2:
-            raise InputError(f"embeddings: fold {fold} has one test case, so no other IHC to compare with.")
+            raise InputError(f"embeddings: fold {fold} has {len(he)} test pair: no other IHC to compare with.")
         cases = he[["case_id", "patient_id", "fold", "label"]].reset_index(drop=True)
         yield cases, _unit(he[names].to_numpy(float)), _unit(ihc[names].to_numpy(float))
 

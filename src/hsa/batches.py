@@ -37,6 +37,8 @@ class Batch(NamedTuple):  # a tuple, so that Fabric and DDP see the tensors in i
 class Bags:
     """The bags of a study, by slide; read when asked for, kept as long as they fit into `limit` bytes.
 
+    Several slides of one stain (`"a+b"`) make one bag, laid side by side as if they were sections on one slide.
+
     Tiles are in raster order (by y, then x), in training and afterwards alike: dilated attention depends on the
     order. (The official code shuffles them in training and takes file order afterwards.)
 
@@ -51,9 +53,12 @@ class Bags:
         self._kept: dict[str, Tiles] = {}
         self._bytes = 0
         self._width: int | None = None
+        self._made: tuple[str, ...] | None = None
 
     def __getitem__(self, slide_id: str) -> Tiles:
         """Give features (N, D) float16 and coordinates (N, 2) int64 in pixels of the tiles.
+
+        The slide that a case lacks, "", is one tile of zeros: it keeps a batch in step, and no loss looks at it.
 
         Raises:
             InputError: no such bag, an empty one, coordinates that cannot be level-0 pixels, or another
@@ -61,6 +66,16 @@ class Bags:
         """
         if slide_id in self._kept:
             return self._kept[slide_id]
+        if not slide_id:
+            return np.zeros((1, self._width or 1), np.float16), np.zeros((1, 2), np.int64)
+        parts = [self._read(name) for name in slide_id.split("+")]
+        tiles = parts[0] if len(parts) == 1 else side_by_side(parts)
+        if self._bytes + tiles[0].nbytes <= self.limit:
+            self._kept[slide_id] = tiles
+            self._bytes += tiles[0].nbytes
+        return tiles
+
+    def _read(self, slide_id: str) -> Tiles:
         path = self.folder / f"{slide_id}.h5"
         bag = read_bag(path)
         missing = [key for key in ("tile_px", "tile_px_level0") if key not in bag.attrs]
@@ -79,15 +94,17 @@ class Bags:
                 f"bag {path} has {features.shape[1]} features a tile, others have {self._width}: encode all "
                 "slides with one tile encoder"
             )
+        made = tuple(bag.attrs.get(key, "") for key in ("encoder", "encoder_weights"))
+        self._made = self._made or made
+        if made != self._made:
+            raise InputError(
+                f"bag {path} is of encoder {' '.join(made)}, others of {' '.join(self._made)}: encode all with one"
+            )
         size, size_level0 = bag.attrs["tile_px"], bag.attrs["tile_px_level0"]
         check_scale(bag.coords, size_level0, f"bag {path}")
         order = np.lexsort((bag.coords[:, 0], bag.coords[:, 1]))
         coords = np.floor_divide(bag.coords[order] * size, size_level0).astype(np.int64)
-        tiles = features[order], coords
-        if self._bytes + tiles[0].nbytes <= self.limit:
-            self._kept[slide_id] = tiles
-            self._bytes += tiles[0].nbytes
-        return tiles
+        return features[order], coords
 
     def packed(self, slide_ids: Iterable[str], tokens: int) -> Iterator[list[Tiles]]:
         """Give slides in the order asked for, in lists that fit in memory once padded.
@@ -110,7 +127,7 @@ class Bags:
     def origin(self, slide_ids: Iterable[str]) -> list[str]:
         """Tell what each bag was made from, for a stamp, without reading its features."""
         told = []
-        for slide_id in slide_ids:
+        for slide_id in "+".join(filter(None, slide_ids)).split("+"):
             path = self.folder / f"{slide_id}.h5"
             if not path.is_file():
                 raise InputError(f"bag {path} does not exist: make it with `hsa features`")
@@ -121,7 +138,7 @@ class Bags:
     def mean_and_deviation(self, slide_ids: Iterable[str]) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (D,) float32 of all tiles of these slides; 1 where a feature is constant."""
         count, total, square = 0, 0.0, 0.0
-        for slide_id in slide_ids:
+        for slide_id in filter(None, slide_ids):
             features = self[slide_id][0].astype(np.float64)
             count += len(features)
             total, square = total + features.sum(0), square + (features**2).sum(0)
@@ -129,6 +146,20 @@ class Bags:
         deviation = np.sqrt(np.maximum(square / count - mean**2, 0))
         deviation[deviation < 1e-6] = 1
         return torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()
+
+
+def side_by_side(parts: Sequence[Tiles], gap: int = 512) -> Tiles:
+    """Put the tiles of several slides into one bag: each moved to the right of the one before.
+
+    Args:
+        parts: features (N, D) and coordinates (N, 2) of each slide.
+        gap: px between the tissue of two slides, measured between the corners of their tiles.
+    """
+    right, moved = 0, []
+    for _, coords in parts:
+        moved.append(coords - coords.min(axis=0) + [right, 0])
+        right = moved[-1][:, 0].max() + gap
+    return np.concatenate([features for features, _ in parts]), np.concatenate(moved)
 
 
 def sample(tiles: Tiles, count: int, rng: np.random.Generator) -> Tiles:

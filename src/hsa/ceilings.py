@@ -30,5 +30,6 @@ def oracle_embeddings(folds: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"truth.csv: case {min(missing)!r} is missing. Make the cohort again with `hsa cohort`.")
     values = latents.loc[folds["case_id"]].to_numpy()
     vectors = pd.DataFrame(values, columns=[f"v{i}" for i in range(values.shape[1])])
-    keys = folds[["case_id", "patient_id", "fold", "split", "label"]].reset_index(drop=True)
+    names = ["case_id", "patient_id", "fold", "split", "label", "category"]
+    keys = folds[[name for name in names if name in folds]].reset_index(drop=True)
     return pd.concat([keys.assign(stain=HE, slide_id=folds["he"].to_numpy()), vectors], axis=1)

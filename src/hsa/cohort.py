@@ -1,8 +1,11 @@
 """A cohort: patients, cases, slides, stains and labels, read from a manifest CSV and checked; its folds."""
 
+import bisect
 import difflib
+import math
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hsa.errors import InputError
+from hsa.settings import Marker
 from hsa.study import ManifestCohort, Study
 
 HE = "HE"
@@ -25,13 +29,15 @@ class Cohort:
 
     Attributes:
         slides: one row a slide: patient_id, case_id, slide_id, stain, path (absolute), mpp (um/px or NaN).
-        labels: one row a case (index case_id), one column a marker: 0, 1 or NaN (not known).
+        labels: one row a case (index case_id), one column a marker: number of its class, or NaN (not known).
         given_folds: test fold of each case (index case_id), where the manifest has a `fold` column.
+        markers: their classes; two, if a marker is not named.
     """
 
     slides: pd.DataFrame
     labels: pd.DataFrame
     given_folds: pd.Series | None = None
+    markers: Mapping[str, Marker] = field(default_factory=dict)
 
     def first(self, cases: int | None) -> "Cohort":
         """Keep the first so many cases, in the order of the manifest; all of them if None."""
@@ -39,33 +45,49 @@ class Cohort:
         return replace(self, slides=self.slides[self.slides["case_id"].isin(kept)].reset_index(drop=True))
 
     def cases(self, marker: str) -> pd.DataFrame:
-        """List the cases with an H&E slide, an IHC slide and a label for `marker`, sorted by case_id.
+        """List the cases that serve a marker, sorted by case_id: with an H&E slide, and a label or an IHC slide.
+
+        A case without a label serves the alignment only, one without IHC the classification and the probe only.
 
         Returns:
-            Columns case_id, patient_id, he and ihc (slide ids), label (0 or 1).
+            Columns case_id, patient_id, he and ihc (slide ids; several of a stain joined by "+", none: ""), label (1:
+            positive, 0, or -1: not known) and, where the marker has more than two classes, category (0, 1, ... or -1).
         """
-        wide = self.slides.pivot(index="case_id", columns="stain", values="slide_id").sort_index()
-        label = self.labels[marker].reindex(wide.index)
-        use = label.notna() & wide[HE].notna() & wide[marker].notna()
+        slides = self.slides.groupby(["case_id", "stain"])["slide_id"].agg(lambda ids: "+".join(sorted(ids)))
+        wide = slides.unstack("stain").reindex(columns=[HE, marker]).fillna("").sort_index()
+        category = self.labels[marker].reindex(wide.index).fillna(-1).astype(int).to_numpy()
+        use = (wide[HE] != "") & ((category >= 0) | (wide[marker] != ""))
         patient = self.slides.groupby("case_id")["patient_id"].first().reindex(wide.index)
-        return pd.DataFrame(
+        kind = self.markers.get(marker, Marker())
+        table = pd.DataFrame(
             {
                 "case_id": wide.index[use],
                 "patient_id": patient[use].to_numpy(),
                 "he": wide.loc[use, HE].to_numpy(),
                 "ihc": wide.loc[use, marker].to_numpy(),
-                "label": label[use].astype(int).to_numpy(),
+                "label": np.where(category < 0, -1, category >= kind.first_positive).astype(int)[use],
             }
         )
+        return table.assign(category=category[use]) if len(kind.names) > 2 else table
+
+    def summary(self, marker: str) -> str:
+        """Count the cases of a marker: all, by class, and those that lack a label or a partner."""
+        cases, kind = self.cases(marker), self.markers.get(marker, Marker())
+        number = cases["category" if "category" in cases else "label"]
+        counts = [f"{(number == k).sum()} {name}" for k, name in enumerate(kind.names)]
+        lacking = {"without label": (number < 0).sum(), f"without {marker} slide": (cases["ihc"] == "").sum()}
+        more = [f"{count} {what}" for what, count in lacking.items() if count]
+        unused = self.slides["case_id"].nunique() - len(cases)
+        return f"{len(cases)} cases: {', '.join(counts + more)}" + (f"; {unused} not used" if unused else "")
 
     def folds(self, marker: str, n: int, seed: int) -> pd.DataFrame:
-        """Deal the cases into `n` folds, disjoint by patient and stratified by label.
+        """Deal the cases into `n` folds, disjoint by patient and stratified by class (not known: one more).
 
         The cases are dealt into n parts. In fold k, part k is the test set, part k + 1 (modulo n) the
         validation set, the others the training set: each case is tested exactly once.
 
         Args:
-            marker: whose labels to stratify by.
+            marker: whose classes to stratify by.
             n: number of folds.
             seed: of the deal. Not used if the manifest gives the folds.
 
@@ -76,11 +98,14 @@ class Cohort:
             InputError: a class has fewer than n cases.
         """
         cases = self.cases(marker)
-        counts = cases["label"].value_counts().reindex([0, 1], fill_value=0)
+        classes = cases["category" if "category" in cases else "label"]
+        names = self.markers.get(marker, Marker()).names
+        counts = classes.value_counts().reindex(range(len(names)), fill_value=0)
         if counts.min() < n:
+            found = ", ".join(f"{count} {name}" for count, name in zip(counts, names, strict=True))
             raise InputError(
-                f"{marker}: {counts[0]} negative and {counts[1]} positive cases are too few for {n} folds: "
-                f"each class needs {n}. Add cases, or lower `evaluation.folds`."
+                f"{marker}: {found}: too few cases for {n} folds, each class needs {n}. "
+                "Add cases, or lower `evaluation.folds`."
             )
         part = np.empty(len(cases), dtype=int)
         if self.given_folds is not None:
@@ -92,7 +117,7 @@ class Cohort:
                 )
         else:
             dealer = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
-            for k, (_, test) in enumerate(dealer.split(cases, cases["label"], cases["patient_id"])):
+            for k, (_, test) in enumerate(dealer.split(cases, classes, cases["patient_id"])):
                 part[test] = k
         tables = []
         for k in range(n):
@@ -105,17 +130,27 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
     """Deal the cases of a marker into folds as the study's `design` has it.
 
     Returns:
-        A row a case and fold, sorted by both: case_id, patient_id, he, ihc (slide ids), label, fold, split: train,
-        val, test, or pairs: a training case whose label the study does not know, but whose pair it has.
+        A row a case and fold, sorted by both: the columns of `Cohort.cases`, fold, split: train, val, test, or pairs: a
+        training case whose label the study does not know, but whose pair it has.
+
+    Raises:
+        InputError: as `Cohort.folds`; or a fold without two cases that have both stains.
     """
     cohort, design = cohort.first(study.design.cases), study.design
     folds = cohort.folds(marker, study.evaluation.folds, study.evaluation.fold_seed)
     cases = cohort.cases(marker)
+    part = folds[folds["split"] == "test"].set_index("case_id")["fold"][cases["case_id"]].to_numpy()
+    paired = np.bincount(part[cases["ihc"] != ""], minlength=study.evaluation.folds)
+    if paired.min() < 2:
+        raise InputError(
+            f"{marker}: {paired.sum()} cases have an H&E and a {marker} slide, so that a fold has {paired.min()}: "
+            f"alignment needs 2 in each of {study.evaluation.folds} folds. Add pairs, or lower `evaluation.folds`."
+        )
     if design.pairs == "shuffled":
-        part = folds[folds["split"] == "test"].set_index("case_id")["fold"]
-        cases["ihc"] = _shuffled(cases, part[cases["case_id"]].to_numpy(), study.evaluation.fold_seed)
+        cases["ihc"] = _shuffled(cases, part, study.evaluation.fold_seed)
     table = folds.merge(cases, on="case_id", validate="many_to_one")
     table = table.sort_values(["fold", "case_id"], ignore_index=True)
+    table.loc[(table["split"] == "train") & (table["label"] < 0), "split"] = "pairs"
     if design.labelled < 1:
         for fold, rows in table[table["split"] == "train"].groupby("fold"):
             rng = np.random.default_rng([study.evaluation.fold_seed, int(fold)])
@@ -126,10 +161,10 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
 
 
 def _shuffled(cases: pd.DataFrame, part: np.ndarray, seed: int) -> pd.Series:
-    """Give each case the IHC slide of another patient's case in the same part of the folds."""
+    """Give each case that has an IHC slide that of another patient's case in the same part of the folds."""
     rng, ihc = np.random.default_rng(seed), cases["ihc"].copy()
     for k in np.unique(part):
-        rows = cases[part == k]
+        rows = cases[(part == k) & (cases["ihc"] != "")]
         patients = rng.permutation(rows["patient_id"].unique())
         order = rows.set_index("patient_id").loc[patients, "ihc"].to_numpy()
         index = rows.reset_index().set_index("patient_id").loc[patients, "index"].to_numpy()
@@ -154,15 +189,16 @@ def load(study: Study) -> Cohort:
     root = path.parent
     if isinstance(study.cohort, ManifestCohort) and study.cohort.root is not None:
         root = (study.file.resolve().parent / study.cohort.root).resolve()
-    return read_manifest(path, list(study.markers), root)
+    return read_manifest(path, study.markers, root)
 
 
-def read_manifest(path: str | Path, markers: list[str], root: str | Path | None = None) -> Cohort:
+def read_manifest(path: str | Path, markers: Mapping[str, Marker], root: str | Path | None = None) -> Cohort:
     """Read a manifest CSV and check all of it.
 
     One row a slide: patient_id, case_id, slide_id, stain (HE or a marker), path, optionally mpp and fold, and
-    a column `label_<marker>` for each marker: 0, 1 or empty. The label belongs to the case: rows of a case
-    must agree or be empty.
+    a column `label_<marker>` for each marker: 0 or 1, the name of a class, a number where the marker has a cut-off, or
+    empty. The label belongs to the case: rows of a case must agree or be empty. A case may have several slides of a
+    stain, no IHC slide or no label.
 
     Args:
         path: the CSV.
@@ -174,26 +210,58 @@ def read_manifest(path: str | Path, markers: list[str], root: str | Path | None 
     """
     path = Path(path)
     root = Path(root or path.parent).resolve()
-    frame = _read_csv(path, markers)
-    problems = _check_rows(frame, markers, root)
-    problems += _check_cases(frame, markers)
+    frame, problems = examine(path, markers, root)
     if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:_PROBLEMS_SHOWN])
-        more = len(problems) - _PROBLEMS_SHOWN
-        raise InputError(
-            f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}:\n{shown}"
-            + (f"\n  and {more} more" if more > 0 else "")
-        )
+        raise InputError(told(path, problems, _PROBLEMS_SHOWN))
     slides = frame[["patient_id", "case_id", "slide_id", "stain"]].copy()
     slides["path"] = [str((root / name).resolve()) for name in frame["path"]]
     slides["mpp"] = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
-    labels = pd.DataFrame({m: pd.to_numeric(frame[f"label_{m}"]) for m in markers})
-    labels = labels.groupby(frame["case_id"]).first()
+    labels = pd.DataFrame({m: [_class(text, kind) for text in frame[f"label_{m}"]] for m, kind in markers.items()})
+    labels = labels.astype(float).groupby(frame["case_id"]).first()
     folds = None
     if "fold" in frame:
         folds = pd.to_numeric(frame["fold"]).groupby(frame["case_id"]).first()
     keep = slides["stain"].isin([HE, *markers])
-    return Cohort(slides[keep].reset_index(drop=True), labels, folds)
+    return Cohort(slides[keep].reset_index(drop=True), labels, folds, dict(markers))
+
+
+def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read a manifest as text, and list its problems, each with its row and remedy.
+
+    Raises:
+        InputError: no such file, no CSV, or a column that is missing or unknown.
+    """
+    frame = _read_csv(path, list(markers))
+    return frame, _check_rows(frame, markers, root) + _check_cases(frame, markers)
+
+
+def told(path: Path, problems: list[str], shown: int | None = None) -> str:
+    """List problems of a manifest, the first `shown` of them."""
+    count = len(problems)
+    lines = [f"{path}: {count} problem{'s' * (count > 1)}:", *(f"  {problem}" for problem in problems[:shown])]
+    if shown is not None and count > shown:
+        lines.append(f"  and {count - shown} more; `hsa cohort check` lists all")
+    return "\n".join(lines)
+
+
+def _class(text: str, marker: Marker) -> int | None:
+    """Number of the class that a label names, None if it is empty; ValueError if it names none."""
+    if not text:
+        return None
+    if marker.cutoffs:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return bisect.bisect_right(marker.cutoffs, value)
+    if text in marker.names:
+        return marker.names.index(text)
+    return ["0", "1"].index(text) if marker.classes is None else marker.names.index(text)
+
+
+def _allowed(marker: Marker) -> str:
+    if marker.cutoffs:
+        return "a number"
+    return ", ".join(marker.names if marker.classes else ["0", "1", *marker.names])
 
 
 def _read_csv(path: Path, markers: list[str]) -> pd.DataFrame:
@@ -219,7 +287,7 @@ def _read_csv(path: Path, markers: list[str]) -> pd.DataFrame:
     return frame.map(str.strip)
 
 
-def _check_rows(frame: pd.DataFrame, markers: list[str], root: Path) -> list[str]:
+def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -> list[str]:
     """Check what one row can tell. Row numbers are those of a spreadsheet: the header is row 1."""
     problems = []
     stains = [HE, *(column.removeprefix("label_") for column in frame if column.startswith("label_"))]
@@ -248,9 +316,13 @@ def _check_rows(frame: pd.DataFrame, markers: list[str], root: Path) -> list[str
             problems.append(f"{where}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty.")
         if "fold" in row and not row["fold"].isdigit():
             problems.append(f"{where}: fold {row['fold']!r}: give 0, 1, 2, ..., or leave the column out.")
-        for marker in markers:
-            if row[f"label_{marker}"] not in ("", "0", "1"):
-                problems.append(f"{where}: label_{marker} {row[f'label_{marker}']!r}: give 0, 1 or nothing.")
+        for marker, kind in markers.items():
+            try:
+                _class(row[f"label_{marker}"], kind)
+            except ValueError:
+                problems.append(
+                    f"{where}: label_{marker} {row[f'label_{marker}']!r}: give {_allowed(kind)}, or nothing."
+                )
     return problems
 
 
@@ -261,30 +333,19 @@ def _in_range(text: str, low: float, high: float) -> bool:
         return False
 
 
-def _check_cases(frame: pd.DataFrame, markers: list[str]) -> list[str]:
+def _check_cases(frame: pd.DataFrame, markers: Mapping[str, Marker]) -> list[str]:
     """Check what the rows of a case, or of a patient, say together."""
     problems = []
     for case, rows in frame.groupby("case_id"):
         where = f"case {case!r} (rows {', '.join(str(i + 2) for i in rows.index)})"
         if rows["patient_id"].nunique() > 1:
             problems.append(f"{where}: belongs to {rows['patient_id'].nunique()} patients. Give it one patient_id.")
-        for stain in rows["stain"][rows["stain"].duplicated()].unique():
-            problems.append(f"{where}: more than one {stain} slide. Keep one row a case and stain.")
-        stains = set(rows["stain"])
-        if HE not in stains:
+        if HE not in set(rows["stain"]):
             problems.append(f"{where}: no {HE} slide. Add its row, or remove the case.")
         for marker in markers:
             given = {value for value in rows[f"label_{marker}"] if value}
             if len(given) > 1:
                 problems.append(f"{where}: label_{marker} differs between its rows. Keep one value.")
-            if given and marker not in stains:
-                problems.append(
-                    f"{where}: has label_{marker} but no {marker} slide. Add the slide, or empty the label."
-                )
-            if not given and marker in stains:
-                problems.append(f"{where}: has a {marker} slide but no label_{marker}. Add it, or remove the slide.")
-        if HE in stains and not stains.intersection(markers):
-            problems.append(f"{where}: H&E without IHC: no slide of {', '.join(markers)}. Add one, or remove the case.")
     if "fold" in frame:
         for patient, rows in frame.groupby("patient_id"):
             if rows["fold"].nunique() > 1:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hsa import alignment, comparison, metrics
+from hsa import alignment, categories, comparison, metrics
 from hsa.calibration import calibration_error
 from hsa.errors import InputError
 from hsa.files import write_frame, write_json
@@ -46,10 +46,11 @@ def evaluate(
 
     Returns:
         What evaluation.json holds. "cases": n and positive; "prediction" and "ceiling": method -> metric -> value,
-        low, high, n, seed_sd; "difference", full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon",
-        "alignment"; "against_baseline": method -> metric -> value, low, high, and "p" (DeLong); "alignment": method ->
-        measure -> value, low, high, n; "umap": method -> trustworthiness; "power": what this size can detect; "maps":
-        method -> measure -> value, low, high, chance, n.
+        low, high, n, seed_sd; "categories": likewise, empty unless the marker has more than two classes; "difference",
+        full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon", "alignment"; "against_baseline":
+        method -> metric -> value, low, high, and "p" (DeLong); "alignment": method -> measure -> value, low, high, n;
+        "umap": method -> trustworthiness; "power": what this size can detect; "maps": method -> measure -> value, low,
+        high, chance, n.
     """
     draws, seed = study.evaluation.bootstrap, study.seed
     test = {name: _test(frame) for name, frame in predictions.items()}
@@ -57,6 +58,9 @@ def evaluate(
     found: dict[str, Any] = {"stamp": stamp, "marker": marker, "seeds": list(study.seeds)}
     found["cases"] = {"n": len(first), "positive": int(first["label"].sum())}
     found["prediction"] = {name: _score(frame, draws, seed) for name, frame in test.items()}
+    kinds = len(study.markers[marker].names)
+    ranked = {name: frame for name, frame in test.items() if kinds > 2}
+    found["categories"] = {name: categories.score(frame, kinds, draws, seed) for name, frame in ranked.items()}
     found["ceiling"] = {name: _score(_test(frame), draws, seed) for name, frame in ceilings.items()}
     prevalence = float(first["label"].mean())
     found["power"] = {"detectable": _detectable(len(first), prevalence), **ASSUMED}

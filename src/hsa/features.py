@@ -18,6 +18,7 @@ import hsa
 from hsa.encoders import TileEncoder, tile_encoder
 from hsa.errors import InputError
 from hsa.files import replacing
+from hsa.readers import slide_files
 from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.tiling import TileGrid, tile_grid, tissue_mask
@@ -121,7 +122,9 @@ def encode_slide(
             "slide_id": slide_id or path.stem,
             **_source(path, mpp),
             "source_sha256": _sha256(path),
+            "format": slide.format,
             "mpp": slide.mpp,
+            "mpp_from": slide.mpp_from,
             "tile_px": grid.size_px,
             "tile_mpp": grid.mpp,
             "tile_px_level0": grid.size_level0,
@@ -130,6 +133,8 @@ def encode_slide(
             "tissue_fraction": mask.fraction,
             "encoder": encoder.name,
             "encoder_dim": encoder.dim,
+            "encoder_weights": encoder.weights,
+            "encoder_how": encoder.how,
             "hsa_version": hsa.__version__,
             "stamp": stamp,
         }
@@ -192,6 +197,12 @@ def encode_cohort(
     return pd.DataFrame(rows, columns=columns).set_index("slide_id").loc[slides["slide_id"]].reset_index()
 
 
+def encoder_options(encoder: Encoder, tiles: Tiles) -> dict[str, Any]:
+    """Give what `hsa.encoders.tile_encoder` is to be called with for a study's tiles."""
+    named = encoder.model_dump(include={"name", "runtime", "weights", "device", "precision"})
+    return named | {"size_px": tiles.size_px, "mpp": tiles.mpp}
+
+
 def _run(jobs: list[Callable[[], dict]], workers: int) -> Iterator[dict]:
     """Results of the jobs as they come."""
     if workers <= 1:
@@ -214,7 +225,7 @@ def _encode_one(
     stamp: str,
 ) -> dict[str, Any]:
     """Make one bag; what the report says of it."""
-    network = _encoder(encoder.name, encoder.runtime)
+    network = _encoder(tuple(encoder_options(encoder, tiles).items()))
     try:
         bag = encode_slide(path, network, tiles, slide_id=slide_id, mpp=mpp, batch=encoder.batch, stamp=stamp)
         write_bag(target, bag)
@@ -229,9 +240,9 @@ def _report(slide_id: str, status: str, attrs: dict[str, Any]) -> dict[str, Any]
 
 
 @cache
-def _encoder(name: str, runtime: str) -> TileEncoder:
+def _encoder(options: tuple[tuple[str, Any], ...]) -> TileEncoder:
     """One encoder a process: making it takes seconds."""
-    return tile_encoder(name, runtime, threads=1)
+    return tile_encoder(threads=1, **dict(options))
 
 
 def _batches(slide: Slide, grid: TileGrid, batch: int) -> Iterator[np.ndarray]:
@@ -241,12 +252,20 @@ def _batches(slide: Slide, grid: TileGrid, batch: int) -> Iterator[np.ndarray]:
 
 
 def _source(path: Path, mpp: float | None) -> dict[str, Any]:
-    return {"source": path.name, "source_bytes": path.stat().st_size, "manifest_mpp": mpp or 0.0}
+    size = sum(file.stat().st_size for file in slide_files(path))
+    return {"source": path.name, "source_bytes": size, "manifest_mpp": mpp or 0.0}
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """SHA-256 of the file; of a slide of several files, that of the list of their digests and names."""
+    digests = []
+    for file in slide_files(path):
+        with file.open("rb") as handle:
+            digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    listed = "".join(f"{digest}  {file.name}\n" for digest, file in zip(digests, slide_files(path), strict=True))
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _attributes(path: Path) -> dict[str, Any] | None:

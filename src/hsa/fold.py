@@ -56,16 +56,19 @@ def learning_rate(step: int, steps_per_epoch: int, training: Training) -> float:
 
 
 def gather(fabric: Fabric, z: Tensor) -> Tensor:
-    """Embeddings (B, D) of all processes, with gradient, so that each process sees the negatives of all."""
+    """Values (B, ...) of all processes, with gradient, so that each process sees the negatives of all."""
     return z if fabric.world_size == 1 else fabric.all_gather(z, sync_grads=True).flatten(0, 1)
 
 
-def loss_terms(output: dict[str, Tensor], labels: Tensor, run: Run, *, everywhere: bool) -> dict[str, Tensor]:
+def loss_terms(
+    output: dict[str, Tensor], labels: Tensor, paired: Tensor, run: Run, *, everywhere: bool
+) -> dict[str, Tensor]:
     """Compute the losses of a run, and their plain sum as "total".
 
     Args:
         output: of `SlideModel`: z and, where a loss needs them, z_masked, y, logits.
-        labels: (B,) class numbers.
+        labels: (B,) class numbers; -1 where not known.
+        paired: (B,) bool, the cases that have an IHC slide.
         run: which losses.
         everywhere: take the negatives of InfoNCE from all processes.
     """
@@ -75,11 +78,40 @@ def loss_terms(output: dict[str, Tensor], labels: Tensor, run: Run, *, everywher
     if "info_nce" in run.losses:
         pair = output["z"], output["y"]
         if everywhere:
-            pair = gather(run.fabric, pair[0]), gather(run.fabric, pair[1])
-        terms["info_nce"] = losses.info_nce(*pair, run.training.temperature)
+            *pair, there = (gather(run.fabric, part) for part in (*pair, paired.float()))
+            paired = there > 0
+        terms["info_nce"] = losses.info_nce(*pair, run.training.temperature, paired)
     if "classification" in run.losses:
         terms["classification"] = losses.classification(output["logits"], labels)
     return terms | {"total": sum(terms.values())}
+
+
+def add(sums: dict[str, Tensor], terms: dict[str, Tensor], labels: Tensor, paired: Tensor) -> None:
+    """Add the losses of a batch to `sums`: name -> (loss times the cases that it concerns, their number)."""
+    concerned = {"classification": (labels >= 0).sum(), "info_nce": paired.sum()}
+    for name, term in terms.items():
+        if name != "total":
+            count = concerned.get(name, torch.tensor(len(labels))).to(term)
+            sums[name] = sums.get(name, 0) + torch.stack([term * count, count])
+
+
+def means(sums: dict[str, Tensor], fabric: Fabric | None = None) -> Terms:
+    """Mean of each loss over the cases that it concerns, 0 if there is none; "total" is their sum."""
+    if fabric is not None:
+        sums = {name: fabric.all_reduce(value) for name, value in sums.items()}
+    found = {name: float(value[0] / value[1].clamp(min=1e-9)) for name, value in sums.items()}
+    return found | {"total": sum(found.values())}
+
+
+def has_pair(cases: pd.DataFrame) -> np.ndarray:
+    """Tell which cases have an IHC slide (n,), bool."""
+    return (cases["ihc"] != "").to_numpy()
+
+
+def classes(cases: pd.DataFrame) -> np.ndarray:
+    """Class numbers (n,) of cases; -1 where not known, or not to be known: a case of split `pairs`."""
+    known = cases["category" if "category" in cases else "label"]
+    return known.where(cases["split"] != "pairs", -1).to_numpy()
 
 
 def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.DataFrame, epoch: int) -> Terms:
@@ -92,11 +124,11 @@ def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.Data
         run: the run.
         model: a `SlideModel`, set up by Fabric.
         optimiser: set up by Fabric.
-        cases: he, ihc, label, split (pairs: the label is not used); a row a case.
+        cases: he, ihc, label or category, split (pairs: the label is not used); a row a case.
         epoch: number, from 0.
 
     Returns:
-        Mean of each loss over the cases as they were met, and "lr" of the last step.
+        `means` of the losses as they were met, and "lr" of the last step.
     """
     fabric, training, seed = run.fabric, run.training, [*run.seed, 1 + epoch]
     seed_torch(*seed, fabric.global_rank)
@@ -121,16 +153,13 @@ def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.Data
         if "info_nce" in run.losses:
             ihc = collate(draw(rows["ihc"])).to(fabric.device)
         output = model(he.to(fabric.device), masked, ihc)
-        known = np.where(rows["split"] == "pairs", -1, rows["label"])
-        labels = torch.tensor(known, device=fabric.device)
-        terms = loss_terms(output, labels, run, everywhere=True)
+        labels, paired = (torch.tensor(v, device=fabric.device) for v in (classes(rows), has_pair(rows)))
+        terms = loss_terms(output, labels, paired, run, everywhere=True)
         optimiser.zero_grad()
         fabric.backward(terms["total"])
         optimiser.step()
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0) + term.detach() * len(batch)
-    count = sum(map(len, batches))
-    return {name: float(fabric.all_reduce(total / count)) for name, total in sums.items()} | {"lr": lr}
+        add(sums, {name: term.detach() for name, term in terms.items()}, labels, paired)
+    return means(sums, fabric) | {"lr": lr}
 
 
 def embed_slides(
@@ -171,7 +200,7 @@ def embed_slides(
 
 
 def validate(run: Run, model: SlideModel, cases: pd.DataFrame) -> Terms:
-    """Mean of each loss over the validation cases, from whole bags.
+    """Mean of each loss over the validation cases that it concerns, from whole bags.
 
     Masks and batches are the same after every epoch, so that epochs can be compared.
     """
@@ -184,12 +213,12 @@ def validate(run: Run, model: SlideModel, cases: pd.DataFrame) -> Terms:
     if "classification" in run.losses:
         with torch.inference_mode():
             output["logits"] = model.head(output["z"].to(run.fabric.device)).cpu()
-    labels, means = torch.tensor(cases["label"].to_numpy()), {}
+    labels, paired = (torch.tensor(values) for values in (classes(cases), has_pair(cases)))
+    sums: dict[str, Tensor] = {}
     for batch in deal(np.arange(len(cases)), run.training.batch):
         part = {name: value[batch] for name, value in output.items()}
-        for name, term in loss_terms(part, labels[batch], run, everywhere=False).items():
-            means[name] = means.get(name, 0.0) + float(term) * len(batch) / len(cases)
-    return means
+        add(sums, loss_terms(part, labels[batch], paired[batch], run, everywhere=False), labels[batch], paired[batch])
+    return means(sums)
 
 
 def train_fold(
@@ -200,7 +229,7 @@ def train_fold(
     Args:
         run: the run.
         model: as it starts.
-        cases: he, ihc, label, split (train, pairs, val, test); a row a case.
+        cases: he, ihc, label or category, split (train, pairs, val, test); a row a case.
         resume: where the state lies after each epoch, and may lie already.
         after_epoch: called after each epoch, those that were done before included.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from hsa.batches import Bags, Batch, Tiles, collate
 from hsa.checkpoints import load_fold
@@ -73,11 +74,11 @@ def attention(model: SlideModel, tiles: Tiles) -> np.ndarray:
 
 
 def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
-    """Make a function from H&E bags to the logits (B,) of the linear probe.
+    """Make a function from H&E bags to the log odds (B,) of a positive by the linear probe.
 
     Args:
         model: slide encoder of the fold, in eval mode, on the CPU.
-        probe: of the same fold: mean, scale, coef (D,) and intercept, D being the width of an embedding.
+        probe: of the same fold, as `hsa.probe.probe_folds` gives it.
 
     Raises:
         InputError: on the first call, if probe and embeddings differ in width.
@@ -87,10 +88,14 @@ def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
     def score(batch: Batch) -> np.ndarray:
         with torch.inference_mode():
             z = model.embed(batch, "he").double().numpy()
-        if z.shape[1:] != coef.shape:
+        if z.shape[1] != coef.shape[-1]:
             fold = f"probe of fold {probe.get('fold')}"
-            raise InputError(f"{fold}: {len(coef)} coefficients, embeddings of {z.shape[1]}; evaluate again.")
-        return (z - mean) / scale @ coef + float(probe["intercept"])
+            raise InputError(f"{fold}: {coef.shape[-1]} coefficients, embeddings of {z.shape[1]}; evaluate again.")
+        logits = (z - mean) / scale @ coef.T + np.asarray(probe["intercept"], dtype=float)
+        if coef.ndim == 1:
+            return logits
+        above, below = logits[:, probe["first_positive"] :], logits[:, : probe["first_positive"]]
+        return logsumexp(above, axis=1) - logsumexp(below, axis=1)
 
     return score
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hsa.attention import dilated_attention
 from hsa.errors import InputError
@@ -98,6 +99,7 @@ class LongNet(nn.Module):
         dropout: chance that an activation is dropped.
         drop_path: chance that a residual branch is dropped in the last layer; 0 in the first, linear between.
         norm_eps: of the LayerNorm after pooling. The published 12-layer configuration has 1e-6.
+        checkpoint_activations: keep of each layer its input only, and compute the rest again in the backward pass.
 
     Raises:
         InputError: the numbers do not fit each other.
@@ -116,6 +118,7 @@ class LongNet(nn.Module):
         dropout: float = 0.25,
         drop_path: float = 0.1,
         norm_eps: float = 1e-5,
+        checkpoint_activations: bool = False,
     ):
         super().__init__()
         if dim % 4 or dim % heads:
@@ -125,7 +128,7 @@ class LongNet(nn.Module):
                 f"model.segment_lengths has {len(segment_lengths)} numbers and model.dilated_ratios "
                 f"{len(dilated_ratios)}: give one of each for every attention branch"
             )
-        self.tile_size, self.depth = tile_size, depth
+        self.tile_size, self.depth, self.checkpoint_activations = tile_size, depth, checkpoint_activations
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Linear(in_dim, dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
@@ -200,14 +203,17 @@ class LongNet(nn.Module):
             raise InputError("a bag has no tile: leave its slide out, or loosen the tissue mask")
         if not torch.equal(mask, torch.arange(tiles, device=mask.device) < mask.sum(1, keepdim=True)):
             raise InputError("the mask of a batch must mark real tiles first, padding last")
-        x = self.patch_embed.proj(features)
-        x = x + self.positions(coords, mask).to(x.dtype)
+        # Under autocast the projection is of half precision; the positions are not, nor is what is added up on them.
+        x = self.patch_embed.proj(features) + self.positions(coords, mask)
         x = torch.cat([self.cls_token.to(x.dtype).expand(batch, -1, -1), x], 1)
         x = self.dropout(x)
         yield x
         mask, lengths = F.pad(mask, (1, 0), value=True), [n + 1 for n in lengths]
         for layer in self.encoder.layers[:last]:
-            x = layer(x, mask, lengths)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                x = checkpoint(layer, x, mask, lengths, use_reentrant=False)
+            else:
+                x = layer(x, mask, lengths)
             yield x
 
     def pool(
@@ -257,7 +263,11 @@ class LongNet(nn.Module):
 
 
 def check_scale(coords: np.ndarray, tile_size: int, name: str) -> None:
-    """Refuse a bag whose tiles crowd into few grid cells: positions would tell nothing, with no other sign.
+    """Refuse a bag whose coordinates are of another scale than its tiles: positions would tell nothing.
+
+    Coordinates that are too small put many tiles into one grid cell; all slides then look alike, with no other
+    sign. Tiles that do not overlap have a cell each. Coordinates that are too large leave the grid, or, if only
+    a little too large, look like tiles with gaps between them, which are none of this function's business.
 
     Args:
         coords: (N, 2) corners of the tiles of one slide.
@@ -265,12 +275,22 @@ def check_scale(coords: np.ndarray, tile_size: int, name: str) -> None:
         name: what to call the bag in the message.
 
     Raises:
-        InputError: fewer distinct cells than half the tiles.
+        InputError: a tile lies outside the 1000 x 1000 cells, or there are fewer cells than two for three tiles.
     """
-    cells = len(np.unique(np.floor_divide(coords, tile_size), axis=0))
-    if cells < len(coords) / 2:
+    cells = np.floor_divide(coords, tile_size)
+    if cells.min() < 0 or cells.max() >= GRID:
+        x, y = coords[np.argmax(((cells < 0) | (cells >= GRID)).any(axis=1))]
         raise InputError(
-            f"{name}: {len(coords)} tiles fall into {cells} grid cells of {tile_size:g} px: the coordinates "
-            "are no pixels of the slide's level 0 (microns? tile numbers?), or tiles overlap by more than "
-            "half. Write the bag with level-0 pixels."
+            f"{name}: a tile lies at ({x:g}, {y:g}), expected 0 to {GRID * tile_size:g} ({GRID} tiles of "
+            f"{tile_size:g} level-0 px): the coordinates are finer than level-0 px, or the tile size is too small, "
+            "or they do not count from the slide's corner. Write the bag with level-0 pixels."
+        )
+    distinct = len(np.unique(cells, axis=0))
+    if 3 * distinct < 2 * len(coords):
+        steps = np.concatenate([np.diff(np.unique(axis)) for axis in coords.T])
+        found = f"neighbours stand {np.median(steps):g} apart" if len(steps) else "all stand at one place"
+        raise InputError(
+            f"{name}: {len(coords)} tiles fall into {distinct} grid cells of {tile_size:g} px, expected a cell "
+            f"each; {found}, expected {tile_size:g}: the coordinates are not in level-0 px (px of a smaller level? "
+            "microns? tile numbers?), or tiles overlap by a third or more. Write the bag with level-0 pixels."
         )

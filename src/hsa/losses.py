@@ -23,7 +23,7 @@ def intra_modality(z: Tensor, z_masked: Tensor) -> Tensor:
     return F.mse_loss(z.float(), z_masked.float())
 
 
-def info_nce(z: Tensor, y: Tensor, temperature: float = 0.01) -> Tensor:
+def info_nce(z: Tensor, y: Tensor, temperature: float = 0.01, paired: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE: each H&E slide should find its IHC slide among those of the batch, and the reverse.
 
     With s_ij = cos(z_i, y_j) / temperature, the loss is half the cross-entropy of the rows of s plus half
@@ -33,13 +33,18 @@ def info_nce(z: Tensor, y: Tensor, temperature: float = 0.01) -> Tensor:
         z: H&E embeddings (B, D).
         y: IHC embeddings (B, D) of the same cases in the same order.
         temperature: divides the cosines.
+        paired: (B,) bool, the cases that have an IHC slide; the others are left out. By default all have one.
 
     Returns:
-        Scalar; log(B) where the embeddings tell nothing.
+        Scalar; log(B) where the embeddings tell nothing. 0 if `paired` leaves fewer than two.
 
     Raises:
-        InputError: a batch of one pair, which has no negative.
+        InputError: a batch of one pair, which has no negative, though no pair was left out.
     """
+    if paired is not None and not paired.all():
+        z, y = z[paired], y[paired]
+        if len(z) < 2:
+            return 0.0 * (z.float().sum() + y.float().sum())
     if len(z) < 2:
         raise InputError("info_nce needs two pairs or more in a batch: add cases, or lower evaluation.folds")
     with torch.autocast(z.device.type, enabled=False):

@@ -14,25 +14,28 @@ STAINS = ("he", "ihc")
 class SlideModel(nn.Module):
     """One slide encoder for H&E, masked H&E and IHC bags.
 
-    Tile features are standardised first, each stain by the tiles of the fold's training slides. The published
-    model takes GigaPath features as they are; those of other tile encoders come in any scale, and what
-    sets the two stains apart in every tile would be the first thing that InfoNCE spends itself on. A
-    masked tile is zero after standardisation: the average tile.
+    Tile features are standardised first, each stain by the tiles of the fold's training slides (`set_scale`). The
+    published model takes GigaPath features as they are (`model.standardise: false`: no scale is set); those of
+    other tile encoders come in any scale, and what sets the two stains apart in every tile would be the first
+    thing that InfoNCE spends itself on. A masked tile is zero after standardisation: the average tile.
+
+    Published weights are no business of this class (see `hsa.published.start`), so that a trained model is read
+    back without them.
 
     Args:
         in_dim: width of a tile feature.
         encoder: "longnet", "abmil", "mean" or "colour" (a mean, too; its bags hold colours).
-        model: sizes, dropout, and which state is the embedding.
-        classify: with a classification head.
+        model: sizes, dropout, which state is the embedding, and whether the head has a pass of its own.
+        classes: number of classes of the classification head; 0: no head.
         tile_size: side of a grid cell, px.
     """
 
-    def __init__(self, in_dim: int, encoder: str, model: Model, classify: bool, tile_size: int = 256):
+    def __init__(self, in_dim: int, encoder: str, model: Model, classes: int = 0, tile_size: int = 256):
         super().__init__()
         self.options = {}
         if encoder == "longnet":
             sizes = ("dim", "depth", "heads", "mlp_ratio", "segment_lengths", "dilated_ratios")
-            settings = model.model_dump(include={*sizes, "dropout", "drop_path"})
+            settings = model.model_dump(include={*sizes, "dropout", "drop_path", "norm_eps", "checkpoint_activations"})
             self.encoder = LongNet(in_dim, **settings, tile_size=tile_size)
             self.options = model.model_dump(include={"layer", "final_norm", "pool"})
         elif encoder == "abmil":
@@ -45,13 +48,14 @@ class SlideModel(nn.Module):
         self._freeze_unused(in_dim)
         if encoder == "longnet":
             self.options["layer"] %= model.depth + 1  # as it is recorded: counted from the first state
+        self.own_pass = model.as_published
         self.head = None
-        if classify:
+        if classes:
             self.head = nn.Sequential(
                 nn.Linear(model.dim, model.head_hidden),
                 nn.ReLU(),
                 nn.Dropout(model.head_dropout),
-                nn.Linear(model.head_hidden, 2),
+                nn.Linear(model.head_hidden, classes),
             )
 
     def _freeze_unused(self, in_dim: int) -> None:
@@ -91,7 +95,7 @@ class SlideModel(nn.Module):
             ihc: IHC bags of the same cases; None for no such pass.
 
         Returns:
-            "z" (B, dim) of H&E; "z_masked" and "y" (B, dim) if asked for; "logits" (B, 2) if there is a head.
+            "z" (B, dim) of H&E; "z_masked" and "y" (B, dim) if asked for; "logits" (B, classes) if there is a head.
         """
         features = self.standardise(he, "he")
         parts = {"z": (features, he.coords, he.mask)}
@@ -99,11 +103,13 @@ class SlideModel(nn.Module):
             parts["z_masked"] = (features * ~masked[..., None], he.coords, he.mask)
         if ihc is not None:
             parts["y"] = (self.standardise(ihc, "ihc"), ihc.coords, ihc.mask)
+        if self.own_pass and self.head is not None and self.training:
+            parts["z_head"] = parts["z"]
         joined = (_join(tensors) for tensors in zip(*parts.values(), strict=True))
         embeddings = self.encoder(*joined, **self.options).split(len(features))
         output = dict(zip(parts, embeddings, strict=True))
         if self.head is not None:
-            output["logits"] = self.head(output["z"])
+            output["logits"] = self.head(output.pop("z_head", output["z"]))
         return output
 
 

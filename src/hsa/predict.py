@@ -24,8 +24,9 @@ from hsa.batches import Tiles as Bagged
 from hsa.checkpoints import load_fold
 from hsa.encoders import TileEncoder, tile_encoder
 from hsa.errors import InputError
-from hsa.features import encode_slide, read_bag, write_bag
+from hsa.features import encode_slide, encoder_options, read_bag, write_bag
 from hsa.heatmaps import Score, occlusion, probe_score
+from hsa.readers import slide_files
 from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.stamps import FEATURES
@@ -67,7 +68,7 @@ class Predictor:
     @cached_property
     def network(self) -> TileEncoder:
         """The tile encoder; making it takes seconds, so not before a slide needs it."""
-        return tile_encoder(self.encoder.name, self.encoder.runtime, threads=os.cpu_count() or 1)
+        return tile_encoder(threads=os.cpu_count() or 1, **encoder_options(self.encoder, self.tiles))
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     if not path.exists():
         raise InputError(f"slide {path} does not exist: correct the path")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
-    stamp = files.stamp([*settings, str(path.resolve()), path.stat().st_size, mpp], *FEATURES)
+    size = sum(file.stat().st_size for file in slide_files(path))
+    stamp = files.stamp([*settings, str(path.resolve()), size, mpp], *FEATURES)
     target = bags / f"{name}.h5"
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
         options = {"slide_id": name, "mpp": mpp, "batch": predictor.encoder.batch, "stamp": stamp}

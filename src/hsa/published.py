@@ -1,7 +1,10 @@
 """The published slide encoder: its settings, and its weights in the layouts they are found in."""
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,6 +16,9 @@ from torch import Tensor
 
 from hsa.errors import InputError
 from hsa.longnet import LongNet
+from hsa.settings import Model
+
+WHERE = "https://huggingface.co/prov-gigapath/prov-gigapath"  # gated: one asks for access there
 
 
 def segment_lengths(max_wsi_size: int = 262144, tile_size: int = 256, count: int = 5) -> list[int]:
@@ -41,6 +47,55 @@ GIGAPATH = {
     "dilated_ratios": [1, 2, 4, 8, 16],
     "norm_eps": 1e-6,
 }
+
+
+def path_of(settings: Model, study_file: str | Path) -> Path | None:
+    """Give the file of weights that a model starts from, if it does; a path in a study is relative to its file."""
+    if settings.weights is None:
+        return None
+    return (Path(study_file).resolve().parent / Path(settings.weights).expanduser()).resolve()
+
+
+def fingerprint(path: Path | None) -> str | None:
+    """SHA-256 of a file of weights, for a stamp; None where there is no file."""
+    if path is None or not path.is_file():
+        return None
+    return _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Hash a file once a process, as long as it stays what it is: the published one has 345 MB."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def start(encoder: LongNet, settings: Model, path: Path) -> None:
+    """Put published weights into a slide encoder that is about to be trained, or embedded with as it is.
+
+    The head of a HistoStainAlign checkpoint is left aside: it belongs to the labels it was trained on.
+
+    Args:
+        encoder: made from `settings`.
+        settings: the model's.
+        path: of the weights, see `path_of`.
+
+    Raises:
+        InputError: no such file, not one of weights, or weights of another architecture.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"model.weights: no file {path}. Ask for access to Prov-GigaPath at {WHERE} (a free account, one form), "
+            "download slide_encoder.pth from its files, and put it there or set model.weights to where it is."
+        )
+    same_size = all(getattr(settings, key) == GIGAPATH[key] for key in ("dim", "depth", "mlp_ratio"))
+    for key in ("heads", "norm_eps"):
+        if same_size and getattr(settings, key) != GIGAPATH[key]:
+            raise InputError(
+                f"model.{key} is {getattr(settings, key):g}, the published encoder of this size has "
+                f"{GIGAPATH[key]:g}: set it. The file of weights does not hold it, and would load without a word."
+            )
+    load_published(encoder, path)
 
 
 def load_published(model: LongNet, source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
@@ -83,10 +138,36 @@ def load_published(model: LongNet, source: str | Path | Mapping[str, Any]) -> di
     if problems:
         raise InputError(
             f"{name} does not fit this slide encoder: {'; '.join(problems[:5])}; {len(problems)} problems in "
-            "all. Set in_dim, dim, depth and mlp_ratio to those of the weights, or take another file."
+            f"all. {_remedy(weights, model)}"
         )
     model.load_state_dict(weights)
     return head
+
+
+def _remedy(weights: Mapping[str, Tensor], model: LongNet) -> str:
+    """Say which keys of a study would make the model fit the weights."""
+    found, own = _sizes(weights), _sizes(model.state_dict())
+    other = [key for key in found if found[key] != own[key]]
+    if not found or not other:
+        return "Take another file: it is not (all of) a LongNet slide encoder under the published names."
+    changes = [f"model.{key} to {found[key]:g} (it is {own[key]:g})" for key in other if key != "in_dim"]
+    if "in_dim" in other:
+        changes.append(
+            f"encoder.name to a tile encoder of {found['in_dim']} features (yours gives {own['in_dim']}; "
+            "Prov-GigaPath's has 1536)"
+        )
+    return f"Set {', '.join(changes)}, or take another file."
+
+
+def _sizes(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Sizes of a slide encoder, by its weights; nothing if they are not of one."""
+    try:
+        dim, in_dim = weights["patch_embed.proj.weight"].shape
+        hidden = len(weights["encoder.layers.0.ffn.fc1.weight"])
+    except (KeyError, ValueError):
+        return {}
+    depth = 1 + max(int(key.split(".")[2]) for key in weights if re.match(r"encoder\.layers\.\d+\.", key))
+    return {"in_dim": in_dim, "dim": dim, "depth": depth, "mlp_ratio": hidden / dim}
 
 
 def _read(path: Path) -> Mapping[str, Any]:

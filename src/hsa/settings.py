@@ -34,10 +34,20 @@ class ManifestCohort(Section):
 
 
 class Marker(Section):
-    """An IHC marker: the names of its two classes and, where known, the published result."""
+    """An IHC marker: how the manifest says its status, and the names of its classes.
+
+    Without more, the manifest's `label_<marker>` is 0 or 1, or the name of one of the two classes.
+    """
 
     negative: str = "negative"
     positive: str = "positive"
+    classes: list[str] | None = Field(default=None, description="more than two classes, lowest first")
+    positive_from: str | None = Field(
+        default=None, description="lowest class that counts as positive where two are asked for; default: the highest"
+    )
+    cutoff: float | list[float] | None = Field(
+        default=None, description="the manifest holds numbers; a class begins at its cut-off (several: one for each)"
+    )
     published_f1: tuple[float, float, float] | None = Field(default=None, description="value, low, high")
 
     @model_validator(mode="before")
@@ -46,13 +56,44 @@ class Marker(Section):
         data = {} if data is None else data
         if isinstance(data, dict) and isinstance(data.get("published_f1"), list):
             data = {**data, "published_f1": tuple(data["published_f1"])}
+        if isinstance(data, dict) and isinstance(data.get("classes"), list) and data["classes"]:
+            first = data.get("positive_from") or data["classes"][-1]
+            data = {"negative": f"below {first}", "positive": f"{first} and above", "positive_from": first, **data}
         return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names, cutoffs = self.names, self.cutoffs
+        if self.classes is not None and len(self.classes) < 3:
+            raise ValueError("classes: give three or more, lowest first; two are named by `negative` and `positive`")
+        if len(set(names)) < len(names):
+            raise ValueError("two classes have one name")
+        if self.positive_from is not None and self.positive_from not in names[1:]:
+            raise ValueError(f"positive_from: give one of {', '.join(names[1:])}")
+        if cutoffs and (len(cutoffs) != len(names) - 1 or sorted(set(cutoffs)) != cutoffs):
+            raise ValueError(f"cutoff: {len(names)} classes need {len(names) - 1} cut-offs, ascending")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes, lowest first."""
+        return self.classes or [self.negative, self.positive]
+
+    @property
+    def first_positive(self) -> int:
+        """Number of the lowest class that counts as positive."""
+        return self.names.index(self.positive_from) if self.positive_from else len(self.names) - 1
+
+    @property
+    def cutoffs(self) -> list[float]:
+        """Where each class but the lowest begins, if the manifest holds numbers."""
+        return [self.cutoff] if isinstance(self.cutoff, float | int) else self.cutoff or []
 
 
 class Tiles(Section):
     """How a slide is cut into tiles."""
 
-    size_px: Literal[256] = 256
+    size_px: Annotated[int, Field(ge=32, le=2048)] = 256
     mpp: Annotated[float, Field(gt=0, le=4)] = 0.5
     mask: Literal["optical-density", "histolab"] = "optical-density"
     min_tissue: Fraction = 0.5
@@ -62,14 +103,23 @@ class Tiles(Section):
 class Encoder(Section):
     """The frozen tile encoder."""
 
-    name: str = "lite0-mid"
-    runtime: Literal["onnx", "torch"] = "onnx"
+    name: str = Field(default="lite0-mid", description="imported: the bags come from elsewhere, by `hsa bags import`")
+    runtime: Literal["auto", "onnx", "torch"] = "auto"
+    weights: str | None = Field(default=None, description="file or folder of weights, relative to the study file")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch: Annotated[int, Field(ge=1)] = 32
 
 
 class Model(Section):
     """The slide encoder and the classification head."""
 
+    weights: str | None = Field(
+        default=None, description="published LongNet weights to start from: a path, relative to the study file"
+    )
+    standardise: bool = Field(
+        default=True, description="scale tile features by stain; false: take them as they are, as published weights do"
+    )
     dim: Annotated[int, Field(ge=8, multiple_of=4)]
     depth: Annotated[int, Field(ge=1)]
     heads: Annotated[int, Field(ge=1)]
@@ -81,8 +131,17 @@ class Model(Section):
     layer: int = -1
     final_norm: bool = False
     pool: Literal["mean", "cls"] = "mean"
+    norm_eps: Annotated[float, Field(gt=0)] = Field(
+        default=1e-5, description="of the LayerNorm after pooling; 1e-6 in Prov-GigaPath"
+    )
     head_hidden: Annotated[int, Field(ge=1)] = 256
     head_dropout: Fraction = 0.5
+    as_published: bool = Field(
+        default=False, description="embed H&E once more for the head, so that its dropout is another, as published"
+    )
+    checkpoint_activations: bool = Field(
+        default=False, description="compute each layer again in the backward pass: less memory, a third more time"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

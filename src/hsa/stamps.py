@@ -6,21 +6,25 @@ A file is out of date when these have changed, not when its clock says so.
 from typing import Any
 
 from hsa import cohort as cohorts
-from hsa import files
+from hsa import files, foundation
 from hsa.settings import VirtualCohort
 from hsa.study import Study
 
 VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
-FEATURES = ("slide.py", "tiling.py", "encoders.py", "features.py")
+READERS = tuple(f"readers/{path.name}" for path in sorted((files.PACKAGE / "readers").glob("*.py")))
+FEATURES = (
+    *("slide.py", *READERS, "tiling.py", "encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
+    "features.py",
+)
 TRAINING = (
-    *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py"),
+    *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py", "published.py"),
     *("checkpoints.py", "fold.py", "training.py"),
 )
 PROBE = ("probe.py", "ranking.py")
 TUNING = (*TRAINING, *PROBE, "tuning.py")
 EVALUATION = (
     *(*PROBE, "metrics.py", "comparison.py", "alignment.py", "ceilings.py", "calibration.py", "power.py"),
-    *("heatmaps.py", "pointing.py", "evaluation.py"),
+    *("categories.py", "heatmaps.py", "pointing.py", "evaluation.py"),
 )
 
 
@@ -39,8 +43,13 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
             return files.stamp([parts["cohort"], list(study.markers)], *VIRTUAL)
         manifest = cohorts.manifest_path(study)
         return files.stamp([parts["cohort"], manifest.read_text() if manifest.is_file() else None], "cohort.py")
+    if step == "features" and study.encoder.name == "imported":
+        record = study.paths.bags / "imported.json"
+        tiles = [study.tiles.size_px, study.tiles.mpp]
+        return files.stamp([stamp(study, "cohort"), tiles, record.read_text() if record.is_file() else None])
     if step == "features":
-        return files.stamp([stamp(study, "cohort"), parts["tiles"], parts["encoder"]], *FEATURES)
+        known = foundation.record(study.encoder.name)
+        return files.stamp([stamp(study, "cohort"), parts["tiles"], parts["encoder"], known], *FEATURES)
     if step == "evaluate":
         runs = [stamp(study.at(s), "probe", marker, name) for s in study.seeds for name in study.methods]
         return files.stamp([runs, study.baseline, study.full, parts["evaluation"]], *EVALUATION)
@@ -48,11 +57,19 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
         return files.stamp([stamp(study, "train", marker, method)], *PROBE)
     way = {key: value for key, value in parts["methods"][method].items() if key != "title"}
     deal = [study.evaluation.folds, study.evaluation.fold_seed, parts["design"]]
-    settings = [stamp(study, "features"), marker, parts["model"], parts["training"], way, deal]
+    settings = [stamp(study, "features"), marker, parts["model"], _weights(study), parts["training"], way, deal]
     if step == "tune":
         return files.stamp([settings, parts["tuning"]], *TUNING)
     tuned = stamp(study, "tune", marker, method) if is_tuned(study, method) else None
     return files.stamp([settings, tuned, study.seed], *TRAINING)
+
+
+def _weights(study: Study) -> str | None:
+    if study.model.weights is None:
+        return None
+    from hsa import published
+
+    return published.fingerprint(published.path_of(study.model, study.file))
 
 
 def is_tuned(study: Study, method: str) -> bool:

@@ -13,7 +13,7 @@ from hsa import cohort as cohorts
 from hsa import files
 from hsa.cohort import Cohort
 from hsa.errors import InputError
-from hsa.settings import Training, VirtualCohort
+from hsa.settings import Encoder, Training, VirtualCohort
 from hsa.stamps import is_tuned, stamp
 from hsa.study import Study
 
@@ -33,22 +33,24 @@ def make_cohort(study: Study, workers: int = 1, progress: bool = True) -> Cohort
 
 
 def make_features(study: Study, workers: int = 1, progress: bool = True) -> Cohort:
-    """Encode every slide of the cohort into its bag. Bags that are up to date are kept."""
+    """Encode every slide of the cohort into its bag, and keep those that are up to date; or check imported bags."""
     from hsa.features import encode_cohort
+    from hsa.foreign import check_bags
 
     cohort = make_cohort(study, workers, progress)
-    current = stamp(study, "features")
-    encode_cohort(
-        cohort.slides,
-        study.paths.bags,
-        study.encoder,
-        study.tiles,
-        stamp=current,
-        workers=workers,
-        progress=progress,
-    )
+    current, folder, tiles = stamp(study, "features"), study.paths.bags, study.tiles
+    if study.encoder.name == "imported":
+        check_bags(folder, cohort.slides, tiles.size_px, tiles.mpp)
+    else:
+        how = {"stamp": current, "workers": workers, "progress": progress}
+        encode_cohort(cohort.slides, folder, _encoder(study), tiles, **how)
     files.write_json(study.paths.bags / "made.json", {"stamp": current, "slides": len(cohort.slides)})
     return cohort
+
+
+def _encoder(study: Study) -> Encoder:
+    """The tile encoder of a study, its weights named by an absolute path."""
+    return study.encoder.model_copy(update={"weights": study.located(study.encoder.weights)})
 
 
 def tune(study: Study, marker: str, method: str, progress: bool = True) -> dict[int, Training] | None:
@@ -83,7 +85,9 @@ def train(study: Study, marker: str, method: str, progress: bool = True) -> None
             files.write_json(folder / "made.json", {"stamp": current})
         current = stamp(one, "probe", marker, method)
         if not _is_fresh(folder / "probe.json", current):
-            predictions, probes = probe_folds(pd.read_parquet(folder / "embeddings_he.parquet"), one.seed)
+            first = study.markers[marker].first_positive
+            he = pd.read_parquet(folder / "embeddings_he.parquet")
+            predictions, probes = probe_folds(he, one.seed, first_positive=first)
             files.write_frame(folder / "predictions.csv", predictions)
             files.write_json(folder / "study.json", _description(study, marker, method, predictions))
             files.write_json(folder / "probe.json", {"stamp": current, "folds": probes})
@@ -96,7 +100,7 @@ def _description(study: Study, marker: str, method: str, predictions: pd.DataFra
     labels = predictions[predictions["split"] == "test"]["label"]
     return {
         **{"study": study.name, "title": study.title, "marker": marker, "method": method},
-        **{key: parts[key] for key in ("tiles", "encoder")},
+        **{"tiles": parts["tiles"], "encoder": _encoder(study).model_dump(mode="json")},
         "classes": [names.negative, names.positive],
         "prevalence": float(labels.mean()),
     }
@@ -201,15 +205,18 @@ def _ceilings(study: Study, marker: str, folds: pd.DataFrame) -> dict[str, pd.Da
     from hsa.ceilings import oracle_embeddings
     from hsa.probe import probe_folds
 
+    def probed(embeddings: pd.DataFrame, stain: str) -> pd.DataFrame:
+        first = study.markers[marker].first_positive
+        return _over_seeds(study, lambda one: probe_folds(embeddings, one.seed, stain, first)[0])
+
     found = {}
     if isinstance(study.cohort, VirtualCohort):
         truth = oracle_embeddings(folds, pd.read_csv(study.paths.cohort / "truth.csv", dtype={"case_id": str}))
-        found["oracle"] = _over_seeds(study, lambda one: probe_folds(truth, one.seed)[0])
+        found["oracle"] = probed(truth, "HE")
     means = [name for name, method in study.methods.items() if method.encoder == "mean"]
-    if means and study.design.pairs == "own":
-        one = study.at(study.seed)
-        ihc = embeddings(one, marker, means[0], "IHC")
-        found["ihc"] = _over_seeds(study, lambda one: probe_folds(ihc, one.seed, marker)[0])
+    complete = (folds["ihc"] != "") | (folds["label"] < 0)  # the ceiling is of the cases that are predicted
+    if means and study.design.pairs == "own" and complete.all():
+        found["ihc"] = probed(embeddings(study.at(study.seed), marker, means[0], "IHC"), marker)
     return found
 
 
@@ -237,7 +244,17 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     from hsa.report import provenance
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
-    parts = ("cases", "prediction", "ceiling", "difference", "against_baseline", "alignment", "maps", "power")
+    parts = (
+        "cases",
+        "prediction",
+        "categories",
+        "ceiling",
+        "difference",
+        "against_baseline",
+        "alignment",
+        "maps",
+        "power",
+    )
     summary: dict[str, Any] = {p: {m: e[p] for m, e in evaluations.items()} for p in parts}
     found = {m: e["difference"] for m, e in evaluations.items()}
     summary["holm"] = {

@@ -85,6 +85,10 @@ class Study(Section):
         """The first training seed: that of draws which concern no single run, such as bootstrap samples."""
         return self.seeds[0]
 
+    def located(self, path: str | None) -> str | None:
+        """Give a path of the study file, which is relative to that file, as an absolute one; None stays None."""
+        return None if path is None else str((self.file.resolve().parent / path).resolve())
+
     def at(self, seed: int) -> "Study":
         """Take the same study with one training seed."""
         return self.model_copy(update={"seeds": [seed]})

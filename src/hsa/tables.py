@@ -206,6 +206,14 @@ def verdict(summary: Summary) -> str:
     return f"{full} against {base.lower()}, {summary['provenance']['title'].lower()}:\n\n" + "\n".join(lines) + "\n"
 
 
+def facts() -> dict[str, str]:
+    """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts."""
+    from hsa import foundation, public
+
+    found = {"imprints.md": imprints(), "encoders.md": foundation.table()}
+    return found | {"public_table.md": public.table(), "public_facts.md": public.facts()}
+
+
 def imprints() -> str:
     """Say what each marker of the virtual tissue leaves in H&E, from the table that the simulation reads."""
     from hsa.virtual.markers import LATENTS, MARKERS

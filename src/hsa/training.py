@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from hsa import checkpoints
+from hsa import checkpoints, published
 from hsa.batches import Bags
 from hsa.cohort import HE, Cohort, fold_table
 from hsa.files import stamp, write_frame
@@ -24,7 +24,7 @@ from hsa.study import Study
 # What a trained fold depends on in this package. What its bags depend on, they tell themselves.
 MODULES = (
     *("training.py", "fold.py", "batches.py", "model.py", "losses.py"),
-    *("longnet.py", "attention.py", "pooling.py"),
+    *("longnet.py", "attention.py", "pooling.py", "published.py"),
 )
 
 
@@ -67,7 +67,9 @@ def fit(
     folder, way = Path(folder), study.methods[method]
     fabric = fabric or _one_device(study.training)
     bags, folds = _bags(study, way.encoder), fold_table(study, cohort, marker)
-    first = folds[folds["fold"] == 0]
+    first, start = folds[folds["fold"] == 0], None
+    if way.encoder == "longnet":
+        start = published.path_of(study.model, study.file)
     origin = [bags.origin(first["he"]), bags.origin(first["ihc"]), folds.to_csv(index=False)]
     epochs = study.training.epochs if way.losses else 0
     total, name = study.evaluation.folds * epochs, f"{marker} {method}"
@@ -78,10 +80,11 @@ def fit(
                 "input": {
                     "in_dim": bags[first["he"].iloc[0]][0].shape[1],
                     "encoder": way.encoder,
-                    "classify": "classification" in way.losses,
+                    "classes": len(study.markers[marker].names) if "classification" in way.losses else 0,
                     "tile_size": study.tiles.size_px,
                 },
                 "model": study.model.model_dump(mode="json"),
+                "weights": published.fingerprint(start),
                 "training": training.model_dump(mode="json"),
                 "losses": list(way.losses),
                 "seed": study.seed,
@@ -96,8 +99,11 @@ def fit(
             seed_torch(*seed)
             model = SlideModel(**settings["input"], model=study.model)
             train = rows[rows["split"].isin(["train", "pairs"])]
-            for stain in STAINS:
-                model.set_scale(stain, *bags.mean_and_deviation(train[stain]))
+            if start:
+                published.start(model.encoder, study.model, start)
+            if study.model.standardise:
+                for stain in STAINS:
+                    model.set_scale(stain, *bags.mean_and_deviation(train[stain]))
             history = []
             if epochs:
                 run = Run(fabric, bags, training, way.losses, seed)
@@ -135,8 +141,8 @@ def embed_he(
         threads: of the CPU.
 
     Returns:
-        A row a slide and fold: slide_id, case_id, patient_id, stain, fold, split, label, v0, v1, ...
-        (float32). Its `attrs` say which state of the encoder the embedding is.
+        A row a slide and fold: slide_id, case_id, patient_id, stain, fold, split, label, category where the marker has
+        more than two classes, v0, v1, ... (float32). Its `attrs` say which state of the encoder the embedding is.
 
     Raises:
         InputError: a model or an H&E bag is missing.
@@ -155,7 +161,7 @@ def _embed(
     folds: pd.DataFrame, stain: str, marker: str, folder: Path, bags: Bags, fabric: Fabric, threads: int
 ) -> pd.DataFrame:
     frames = []
-    for fold, rows in folds.groupby("fold"):
+    for fold, rows in folds[folds[stain] != ""].groupby("fold"):
         model, record = checkpoints.load_fold(folder, fold)
         training = Training(**record["settings"]["training"])
         with _repeatable(threads):
@@ -167,7 +173,7 @@ def _embed(
             "stain": HE if stain == "he" else marker,
             "fold": fold,
             "split": rows["split"],
-            "label": rows["label"],
+            **{key: rows[key] for key in ("label", "category") if key in rows},
         }
         columns = [f"v{i}" for i in range(values.shape[1])]
         vectors = pd.DataFrame(values.numpy(), columns=columns, index=rows.index)

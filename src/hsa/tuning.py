@@ -46,7 +46,7 @@ def tune(
     for number, training in enumerate(settings(study)):
         tried = trials.model_copy(update={"training": training})
         he, _ = fit(tried, cohort, marker, method, folder / f"trial{number}", progress=progress)
-        predictions, _ = probe_folds(he, trials.seed)
+        predictions, _ = probe_folds(he, trials.seed, first_positive=study.markers[marker].first_positive)
         for fold, val in predictions[predictions["split"] == "val"].groupby("fold"):
             rows.append({"trial": number, "fold": int(fold), "auc": _auc(val)})
     table = pd.DataFrame(rows)

@@ -1,0 +1,86 @@
+"""Everything that is wrong with a manifest and with the slides that it names, at once."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hsa import cohort
+from hsa.errors import InputError
+from hsa.settings import Marker
+from hsa.slide import Slide
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a look at a manifest and its slides gave.
+
+    Attributes:
+        problems: each with its row and remedy.
+        notes: what was found.
+    """
+
+    problems: list[str]
+    notes: list[str]
+
+
+def markers_of(path: str | Path) -> dict[str, Marker]:
+    """Take the markers from a manifest's `label_` columns; those whose labels are neither 0 nor 1 have classes of them.
+
+    Raises:
+        InputError: no such file, not a CSV, or no such column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such manifest. Draft one with `hsa cohort init`.")
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable CSV: {error}. Save it as comma-separated UTF-8.") from error
+    names = [column.removeprefix("label_") for column in frame if column.startswith("label_")]
+    if not names:
+        raise InputError(f"{path}: no column label_<marker>. Add one for each marker, or give `--study`.")
+    return {name: _guess(frame[f"label_{name}"]) for name in names}
+
+
+def _guess(labels: pd.Series) -> Marker:
+    given = sorted({text.strip() for text in labels} - {""})
+    if pd.to_numeric(pd.Series(given), errors="coerce").notna().all():
+        return Marker() if set(given) <= {"0", "1"} else Marker(cutoff=float(pd.to_numeric(labels).median()))
+    if len(given) == 2:
+        return Marker(negative=given[0], positive=given[1])
+    return Marker(classes=given) if len(given) > 2 else Marker()
+
+
+def check(path: str | Path, markers: Mapping[str, Marker], root: str | Path | None = None) -> Report:
+    """Check a manifest row by row and open every slide that it names.
+
+    Args:
+        path: the CSV.
+        markers: of the study.
+        root: folder below which every slide must lie; by default that of the CSV.
+
+    Raises:
+        InputError: no such file, no CSV, or a column that is missing or unknown: no row can be read then.
+    """
+    path = Path(path)
+    root = Path(root or path.parent).resolve()
+    frame, problems = cohort.examine(path, markers, root)
+    formats: Counter = Counter()
+    for number, row in zip(range(2, len(frame) + 2), frame.to_dict("records"), strict=True):
+        slide = root / row["path"]
+        if not row["path"] or not slide.exists():
+            continue  # told already
+        given = pd.to_numeric(row.get("mpp") or None, errors="coerce")
+        try:
+            with Slide.open(slide, None if pd.isna(given) else float(given)) as opened:
+                formats[f"{opened.format}, {opened.mpp:.3g} um/px"] += 1
+        except InputError as error:
+            problems.append(f"row {number}: {error}")
+    notes = [f"{len(frame)} slides: " + ", ".join(f"{n} {kind}" for kind, n in formats.most_common())]
+    if not problems:
+        found = cohort.read_manifest(path, markers, root)
+        notes += [f"{marker}: {found.summary(marker)}" for marker in markers]
+    return Report(problems, notes)

@@ -1,0 +1,46 @@
+"""New slides through a trained method. Research use only."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hsa.cli.common import ModelOption, QuietOption, near, told
+
+app = typer.Typer()
+
+
+@app.command()
+@told
+def predict(
+    slides: Annotated[list[Path], typer.Argument(help="H&E slides")],
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="folder to write to")] = Path("predictions"),
+    mpp: Annotated[float | None, typer.Option(help="um/px of slides that do not hold it")] = None,
+    heatmap_tiles: Annotated[int, typer.Option(min=0, help="no heat map of slides with more tiles; 0: none")] = 1000,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the marker of new H&E slides, with a heat map of each. Research use only."""
+    from hsa import predict
+
+    found = predict.predict(predict.load_predictor(model), slides, out, mpp, heatmap_tiles, progress=not quiet)
+    typer.echo(f"{found}Predictions and heat maps are in {near(out)}")
+
+
+@app.command()
+@told
+def prescreen(
+    manifest: Annotated[Path, typer.Argument(help="CSV: slide_id, path; optionally case_id, mpp, stain")],
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="CSV to write")] = Path("worklist.csv"),
+    quiet: QuietOption = False,
+) -> None:
+    """Rank H&E slides for IHC, and say what staining only the first would save and miss. Research use only."""
+    from hsa import worklist
+    from hsa.predict import load_predictor
+
+    slides = worklist.read_worklist(manifest)
+    summary, unread = worklist.prescreen(load_predictor(model), slides, out, progress=not quiet)
+    typer.echo(f"{summary}The worklist is {near(out)}")
+    if unread:
+        raise typer.Exit(1)

@@ -1,0 +1,270 @@
+"""The layouts of other tools' bags: what their files hold, read without trusting them.
+
+Layouts as documented by CLAM, TRIDENT, STAMP, slide2vec, hs2p and the official HistoStainAlign code.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hsa.errors import InputError
+from hsa.features import _plain_attribute, _plain_dataset
+
+SUFFIXES = (".h5", ".npz", ".pt")
+EXPANSION = 4  # features do not compress further; a file that claims more is not what it says
+SMALL = 2**26  # coordinates alone compress well, and never take more bytes than this
+KEYS = {
+    *("patch_size", "patch_level", "downsample", "custom_downsample", "patch_size_level0", "level0_magnification"),
+    *("target_magnification", "mpp", "encoder", "unit", "tile_size", "tile_size_um", "tile_size_px", "extractor"),
+    *("feat_type", "hsa_version"),
+}
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the files of a slide say; None where they are silent.
+
+    Attributes:
+        unit: of the coordinates: "level0", "tile" or "um".
+        tile_px: side of a tile as the encoder was given it, px.
+        size: the same in level-0 px.
+        tile_um: the same in microns.
+        mpp: resolution of level 0, um/px.
+        magnification: of level 0.
+        encoder: name of the tile encoder.
+    """
+
+    unit: str | None = None
+    tile_px: int | None = None
+    size: float | None = None
+    tile_um: float | None = None
+    mpp: float | None = None
+    magnification: float | None = None
+    encoder: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The tiles of one slide as they stand in the files.
+
+    Attributes:
+        tool: who wrote them, one of `ADAPTERS`.
+        features: (N, D).
+        corners: (N, 2) upper left corners, in the unit of `told`.
+        told: what is said of them.
+    """
+
+    tool: str
+    features: np.ndarray
+    corners: np.ndarray
+    told: Told
+
+
+def read_layout(path: Path, coords: Path | None, tool: str | None) -> Found:
+    """Read a bag, with the file that holds its coordinates if that is another, and tell which tool wrote it.
+
+    Raises:
+        InputError: a damaged or unsafe file, an unclear tool, a slide embedding, or arrays that do not fit.
+    """
+    arrays, said = _load(path)
+    places, more = _load(coords) if coords else (arrays, {})
+    said = said | more
+    name = _tool(path, arrays | places, said, tool)
+    features = _features(path, arrays)
+    return Found(name, features, _corners(path, arrays, places, features), ADAPTERS[name](path, said))
+
+
+def _load(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays of a file, and all that it, or the JSON beside it, says in plain values."""
+    readers = dict(zip(SUFFIXES, (_load_h5, _load_npz, _load_pt), strict=True))
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    if path.suffix not in readers:
+        raise InputError(f"{path}: no bag; expected a file in {', '.join(SUFFIXES)}")
+    try:
+        arrays, facts = readers[path.suffix](path)
+        beside = path.with_suffix(".meta.json")
+        if path.suffix in (".npz", ".pt") and beside.is_file():
+            meta = json.loads(beside.read_text())
+            inner = [part for part in meta.values() if isinstance(part, dict)]
+            plain = {key: value for part in [meta, *inner] for key, value in part.items()}
+            facts |= {key: value for key, value in plain.items() if isinstance(value, str | int | float)}
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read ({error}): copy it again, or make it again") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"{path}: {name!r} holds no numbers ({array.dtype})")
+    return arrays, facts
+
+
+def _load_h5(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    arrays, facts = {}, {}
+    with h5py.File(path, "r") as file:
+        holders = [file]
+        for name in ("features", "feats", "coords"):
+            if name in file:
+                holders.append(_plain_dataset(path, file, name, EXPANSION * path.stat().st_size))
+                arrays[name] = holders[-1][:]
+        for holder in holders:
+            for key in KEYS & set(holder.attrs):
+                value = np.asarray(holder.attrs[key])
+                # CLAM stores the downsample of x and of y.
+                value = value.flat[0] if 1 <= value.size <= 2 else holder.attrs[key]
+                facts[key] = _plain_attribute(path, key, value)
+    return arrays, facts
+
+
+def _load_npz(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    _check_zip(path)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in ("features", "tile_index", "x", "y") if name in file.files}, {}
+
+
+def _load_pt(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    import pickle
+
+    import torch
+
+    if zipfile.is_zipfile(path):
+        _check_zip(path)
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path} holds more than a tensor, which may run code: save it as .h5 or .npz") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise InputError(f"{path}: expected one tensor (N, D), found {type(tensor).__name__}")
+    if tensor.numel() * tensor.element_size() > EXPANSION * path.stat().st_size + SMALL:
+        raise InputError(f"{path}: a tensor {tuple(tensor.shape)} is not in {path.stat().st_size} bytes; do not use it")
+    return {"features": (tensor.float() if tensor.is_floating_point() else tensor).numpy()}, {}
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse an archive that claims to unpack to far more than it holds, or an array larger than its member."""
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(member.file_size for member in archive.infolist())
+        if claimed > EXPANSION * path.stat().st_size + SMALL:
+            raise InputError(f"{path}: {path.stat().st_size} bytes claim to unpack to {claimed}; do not use it")
+        for member in archive.infolist() if path.suffix == ".npz" else []:
+            with archive.open(member) as data:
+                version = np.lib.format.read_magic(data)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(data)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise InputError(f"{path}: {member.filename} claims {shape} of {dtype}, which is not in the file")
+
+
+def _tool(path: Path, arrays: Arrays, said: dict[str, Any], given: str | None) -> str:
+    """Tell which tool wrote the files."""
+    if given is not None and given not in ADAPTERS:
+        raise InputError(f"tool {given!r} is none of {', '.join(ADAPTERS)}")
+    if "hsa_version" in said:
+        raise InputError(f"{path} is a bag of this package: copy it, there is nothing to import")
+    found = None
+    if "feats" in arrays:
+        found = "stamp"
+    elif "x" in arrays:
+        found = "slide2vec"
+    elif "patch_size" in said:
+        found = "clam" if "patch_level" in said else "trident"
+    if found is None and given is None:
+        raise InputError(
+            f"{path} does not say which tool wrote it: give the file with its coordinates (CLAM's patches .h5, hs2p's "
+            "coordinates.npz), or `tool`: clam, or histostainalign with tile_px, tile_mpp, unit, mpp and encoder"
+        )
+    if found and given and found != given:
+        raise InputError(f"{path} was written by {found}, not by {given}: leave `tool` out")
+    return found or given
+
+
+def _features(path: Path, arrays: Arrays) -> np.ndarray:
+    features = arrays.get("feats", arrays.get("features"))
+    if features is None:
+        raise InputError(f"{path} holds no `features` or `feats`")
+    if features.ndim == 3 and len(features) == 1:
+        features = features[0]
+    if features.shape == (0,):
+        features = features.reshape(0, 0)
+    if features.ndim == 1:
+        raise InputError(f"{path} holds one vector of {len(features)} numbers: a slide embedding, not tiles")
+    if features.ndim != 2:
+        raise InputError(f"{path}: features {features.shape}, expected (N, D)")
+    if len(features) and np.abs(features).max() > np.finfo(np.float16).max:
+        raise InputError(f"{path}: features up to {np.abs(features).max():g} do not fit into 16-bit floats")
+    return features
+
+
+def _corners(path: Path, arrays: Arrays, places: Arrays, features: np.ndarray) -> np.ndarray:
+    """Coordinates (N, 2) in the order of the features, as they stand in the file."""
+    if "x" in places and "y" in places:
+        corners, order = np.stack([places["x"], places["y"]], axis=1), arrays.get("tile_index")
+        index = places.get("tile_index", np.arange(len(corners)))
+        if order is not None:
+            rows = {int(number): row for row, number in enumerate(index)}
+            if len(rows) < len(corners) or not {int(number) for number in order} <= set(rows):
+                raise InputError(f"{path}: its tile_index is not that of the coordinates")
+            corners = corners[[rows[int(number)] for number in order]]
+    elif "coords" in places:
+        corners = places["coords"]
+        if "coords" in arrays and not np.array_equal(arrays["coords"], corners):
+            raise InputError(f"{path}: its coordinates differ from those of the patches file")
+    else:
+        raise InputError(f"{path} holds no coordinates: give the file that does as `coords`")
+    if corners.size == 0:
+        corners = corners.reshape(0, 2)
+    if corners.shape != (len(features), 2):
+        raise InputError(
+            f"{path}: {len(features)} feature vectors, but coordinates {corners.shape}; N must be the same"
+        )
+    return corners
+
+
+def _clam(path: Path, said: dict[str, Any]) -> Told:
+    # Without `downsample` only level 0 is clear.
+    scale = said.get("downsample", 1.0 if said.get("patch_level") == 0 else None)
+    side = said.get("patch_size")
+    size = None if None in (side, scale) else side * scale * said.get("custom_downsample", 1)
+    return Told(unit="level0", tile_px=side, size=size, encoder=said.get("encoder"))
+
+
+def _trident(path: Path, said: dict[str, Any]) -> Told:
+    side, level0, target = (said.get(k) for k in ("patch_size", "level0_magnification", "target_magnification"))
+    size = said.get("patch_size_level0", None if None in (side, level0, target) else side * level0 / target)
+    facts = {"magnification": level0, "mpp": said.get("mpp"), "encoder": said.get("encoder")}
+    return Told(unit="level0", tile_px=side, size=size, **facts)
+
+
+def _stamp(path: Path, said: dict[str, Any]) -> Told:
+    if said.get("feat_type", "tile") != "tile":
+        raise InputError(f"{path}: feat_type {said['feat_type']!r}: a slide embedding, not tiles")
+    # Version 1 wrote px of the tiles and no unit; 2.0 called the side in microns `tile_size`.
+    unit = said.get("unit", "um" if "tile_size_um" in said else None)
+    side = said.get("tile_size_um", said.get("tile_size") if unit == "um" else None)
+    return Told(unit=unit, tile_um=side, tile_px=said.get("tile_size_px"), encoder=said.get("extractor"))
+
+
+def _slide2vec(path: Path, said: dict[str, Any]) -> Told:
+    space = said.get("coordinate_space", "level0_px")
+    if space != "level0_px":
+        raise InputError(f"{path}: coordinate_space {space!r}: expected level0_px")
+    facts = {"mpp": said.get("base_spacing_um"), "encoder": said.get("encoder_name")}
+    return Told(unit="level0", tile_px=said.get("requested_tile_size_px"), size=said.get("tile_size_lv0"), **facts)
+
+
+ADAPTERS: dict[str, Callable[[Path, dict[str, Any]], Told]] = {
+    "clam": _clam,
+    "trident": _trident,
+    "stamp": _stamp,
+    "slide2vec": _slide2vec,
+    "histostainalign": lambda path, said: Told(),
+}
