@@ -19,7 +19,7 @@ CHAPTER = (REPOSITORY / "book/own_cohort.md").read_text()
 def folder(tmp_path, monkeypatch):
     """Slides as a stranger may name them, some in other formats, and a table of labels."""
     made = tmp_path / "made"
-    make_cohort(made, ["P53"], cases=20, slide_px=384, strength=2.0, seed=0, progress=False)
+    make_cohort(made, markers=["P53"], cases=20, slide_px=768, strength=2.0, seed=0, progress=False)
     manifest = pd.read_csv(made / "manifest.csv", dtype={"case_id": str})
     (tmp_path / "slides").mkdir()
     (tmp_path / "new").mkdir()
