@@ -84,9 +84,10 @@ def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
     methods, full = summary["prediction"]["P53"], summary["provenance"]["full"]
     methods[full] = methods[full] | {"roc_auc": number(0.812, 0.7, 0.9)}
     methods["mean_pool"] = methods[full] | {"roc_auc": number(0.834, 0.7, 0.9)}
-    assert "reach a ROC AUC of 0.834, the full method 0.812" in tables.verdict(summary)
+    told = tables.verdict(summary)
+    assert "reach a ROC AUC of 0.834, the full method 0.812" in told
     del methods["mean_pool"]
-    assert "Mean-pooled" not in tables.verdict(summary)
+    assert tables.verdict(summary).count("Mean-pooled") == told.count("Mean-pooled") - 1
 
 
 def test_the_tables_say_what_the_summary_says(summary):
