@@ -121,6 +121,7 @@ def kept(tmp_path, summary):
         files.write_json(tmp_path / "kept" / f"{name}.json", summary)
     rows = [
         {"axis": axis, "value": value, "marker": marker, "gain": gain, "low": gain - 0.02, "high": gain + 0.02}
+        | {"auc_mean_pool": 0.6, "auc_full": 0.8 if marker == "P53" else 0.7}
         for axis in ("cases", "temperature")
         for value in (1.0, 2.0)
         for marker, gain in (("P53", 0.05), ("Ki-67", -0.05 * (value - 1)))
@@ -152,6 +153,8 @@ def test_controls_say_where_an_interval_misses_chance(kept, summary):
     alone = reference.fragments(kept, summary)["control_alignment.md"]
     assert "| shuffled |" in alone and "| true |" not in alone
     assert "| cases | 4 | 2 | 1 | 1 | +0.050 [+0.030, +0.070] (P53 at 1) |" in made["sweep.md"]
+    assert "| axis | value | Mean-pooled tiles | HistoStainAlign (full) |" in made["sweep.md"]
+    assert "| cases | 2 | 0.600 | 0.750 |" in made["sweep.md"]
 
 
 def test_the_sweep_is_drawn_with_its_numbers_beside_it(kept, tmp_path):

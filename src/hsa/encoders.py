@@ -123,9 +123,7 @@ def tile_encoder(name: str = "lite0-mid", runtime: str = "auto", threads: int = 
                 f"unknown {key} {getattr(chosen, key)!r} of tile encoder {name}: use one of {', '.join(allowed)}"
             )
     if name == "imported":
-        raise InputError(
-            "encoder imported: the bags were made by another tool, whose encoder hsa cannot run"
-        )
+        raise InputError("encoder imported: the bags were made by another tool, whose encoder hsa cannot run")
     if name == "lite0-mid":
         return _lite0_mid(chosen)
     if foundation.is_foundation(name):

@@ -15,6 +15,11 @@ _ABSENT = (
     "*This copy of the book holds no results of that run. `make study` makes them, and keeps them in book/reference.*\n"
 )
 _NOTE = "\n\N{DAGGER} The interval does not hold {}.\n"
+_LEVELS = """
+A gain over the baseline is worth little where the mean of the tiles, which nothing was trained for, does as well. Mean
+ROC AUC of the stains, with one seed and without intervals:
+
+"""
 _FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above the dashed line alignment helps.
 
 ```{{figure}} _generated/sweep.png
@@ -48,7 +53,8 @@ def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
     made["sweep.md"] = _ABSENT
     if main and (folder / "sweep.csv").is_file():
         full, base = tables.compared(main)
-        made["sweep.md"] = _FIGURE.format(full=full, base=base.lower()) + settled(pd.read_csv(folder / "sweep.csv"))
+        sweep = pd.read_csv(folder / "sweep.csv")
+        made["sweep.md"] = _FIGURE.format(full=full, base=base.lower()) + settled(sweep) + levels(sweep, main)
     return made
 
 
@@ -111,6 +117,19 @@ def settled(sweep: pd.DataFrame) -> str:
         rows.append([axis, *map(str, (len(points), helps, harms, len(points) - helps - harms)), most])
     head = ["axis", "points x stains", "alignment helps", "harms", "not settled", "largest gain of AUC"]
     return tables.table(head, rows)
+
+
+def levels(sweep: pd.DataFrame, main: tables.Summary) -> str:
+    """ROC AUC of each method at each point, averaged over the stains: is the gain more than what a mean gives?"""
+    titles = tables.titles_of(main)
+    names = [column.removeprefix("auc_") for column in sweep if column.startswith("auc_")]
+    means = sweep.groupby(["axis", "value"], sort=False)[[f"auc_{name}" for name in names]].mean()
+    rows = [
+        [axis, f"{value:g}", *(f"{auc:.3f}" for auc in row)]
+        for (axis, value), row in zip(means.index, means.to_numpy(), strict=True)
+    ]
+    head = ["axis", "value", *(titles.get(name, name) for name in names)]
+    return _LEVELS + tables.table(head, rows)
 
 
 def _noted(text: str, null: float) -> str:
