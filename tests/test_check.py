@@ -1,0 +1,72 @@
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from conftest import write_tiff
+from hsa import check
+from hsa.cli import app
+from hsa.errors import InputError
+from hsa.settings import Marker
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A manifest of two cases whose slides can be opened, as a frame, and a function that writes an edited one."""
+    picture, rows = np.full((300, 300, 3), 200, np.uint8), []
+    for case in ("A", "B"):
+        for stain in ("HE", "HER2"):
+            write_tiff(tmp_path / f"{case}_{stain}.tif", picture, mpp=0.5, levels=1)
+            row = {"patient_id": case, "case_id": case, "slide_id": f"{case}-{stain}", "stain": stain}
+            rows.append(row | {"path": f"{case}_{stain}.tif", "mpp": "", "label_HER2": str(int(case == "A"))})
+
+    def write(frame):
+        frame.to_csv(tmp_path / "manifest.csv", index=False)
+        return tmp_path / "manifest.csv"
+
+    return pd.DataFrame(rows), write
+
+
+def test_a_sound_manifest_is_counted(manifest):
+    frame, write = manifest
+    report = check.check(write(frame), {"HER2": Marker()})
+    assert report.problems == []
+    assert report.notes == ["4 slides: 4 generic-tiff, 0.5 um/px", "HER2: 2 cases: 1 negative, 1 positive"]
+
+
+def test_rows_and_slides_are_told_at_once_and_none_is_left_out(manifest, tmp_path):
+    frame, write = manifest
+    frame = pd.concat([frame] + [frame.assign(slide_id="bad/id")] * 10, ignore_index=True)
+    frame.loc[2, "mpp"] = "0.25"
+    (tmp_path / "A_HER2.tif").write_bytes(b"no slide")
+    report = check.check(write(frame), {"HER2": Marker()})
+    assert sum("bad/id" in problem and "letters, digits" in problem for problem in report.problems) == 40
+    assert any(problem.startswith("row 3: ") and "A_HER2.tif" in problem for problem in report.problems)
+    assert any(problem.startswith("row 4: ") and "0.25" in problem for problem in report.problems)
+    result = CliRunner().invoke(app, ["cohort", "check", str(tmp_path / "manifest.csv")])
+    assert result.exit_code == 2
+    assert result.stderr.count("bad/id") >= 40 and "more; `hsa cohort check`" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["0", "1"], Marker()),
+        (["", "1"], Marker()),
+        (["low", "high"], Marker(negative="high", positive="low")),
+        (["0", "35"], Marker(cutoff=17.5)),
+        (["1+", "3+", "0"], Marker(classes=["0", "1+", "3+"])),
+    ],
+)
+def test_markers_are_read_from_the_labels_where_no_study_is_given(manifest, labels, expected):
+    frame, write = manifest
+    frame = frame.iloc[: len(labels)].assign(label_HER2=labels)
+    assert check.markers_of(write(frame)) == {"HER2": expected}
+
+
+def test_a_manifest_without_labels_or_file_is_told(manifest, tmp_path):
+    frame, write = manifest
+    with pytest.raises(InputError, match="no column label_<marker>"):
+        check.markers_of(write(frame.drop(columns="label_HER2")))
+    with pytest.raises(InputError, match=r"none\.csv: no such manifest"):
+        check.markers_of(tmp_path / "none.csv")
