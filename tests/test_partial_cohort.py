@@ -1,0 +1,68 @@
+"""A cohort as real ones are, from imported bags to the summary: three classes, missing slides and labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hsa import steps
+from hsa.features import Bag, write_bag
+from hsa.files import write_json
+from hsa.study import load
+
+STUDY = """
+name: real
+title: A cohort as real ones are
+seeds: [0]
+cohort: {kind: manifest, manifest: manifest.csv}
+markers:
+  HER2: {classes: ["0", "1+", "2+"], positive_from: "1+"}
+encoder: {name: imported}
+model: {dim: 16, depth: 1, heads: 2, segment_lengths: [16], dilated_ratios: [1]}
+methods:
+  mean_pool: {title: Mean, encoder: mean}
+  classification_only: {title: Classification only, losses: [classification]}
+  full: {title: Full, losses: [intra_modality, info_nce, classification]}
+baseline: classification_only
+full: full
+training: {epochs: 2, batch: 8, lr: 1.0e-2, min_lr: 1.0e-4, warmup_epochs: 0}
+evaluation: {folds: 3, bootstrap: 100, recall_at: [1]}
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    """36 cases: c00-c29 with a label, of which every fifth lacks IHC; c30-c35 pairs only. c01 has two H&E slides."""
+    (tmp_path / "real.yml").write_text(STUDY)
+    chosen, rng, rows, bags = load(tmp_path / "real.yml"), np.random.default_rng(0), [], {}
+    for i in range(36):
+        stains = ["HE", *["HE"] * (i == 1), *["HER2"] * (i >= 30 or i % 5 > 0)]
+        for number, stain in enumerate(stains):
+            slide = f"c{i:02d}-{number}"
+            (tmp_path / f"{slide}.tif").touch()
+            rows.append({"patient_id": f"p{i}", "case_id": f"c{i:02d}", "slide_id": slide, "stain": stain})
+            rows[-1] |= {"path": f"{slide}.tif", "mpp": 0.5, "label_HER2": ["0", "1+", "2+"][i % 3] if i < 30 else ""}
+            coords = np.stack([np.arange(6) % 3, np.arange(6) // 3], axis=1) * 256
+            features = rng.standard_normal((6, 5)) + 2 * (i % 3) * np.array([1, 0, 0, 0, 0])
+            attrs = {"source_tool": "trident", "encoder": "uni", "encoder_dim": 5, "slide_id": slide}
+            attrs |= {"tile_px": 256, "tile_mpp": 0.5, "tile_px_level0": 256, "stamp": "s", "source_sha256": slide}
+            bags[slide] = "s"
+            write_bag(chosen.paths.bags / f"{slide}.h5", Bag(features.astype(np.float16), coords, attrs))
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    write_json(chosen.paths.bags / "imported.json", bags)
+    return chosen
+
+
+def test_a_cohort_with_gaps_goes_from_bags_to_the_summary(study):
+    summary = steps.summarise(study, progress=False)
+    predicted = summary["prediction"]["HER2"]
+    assert summary["cases"]["HER2"] == {"n": 30, "positive": 20}
+    assert predicted["mean_pool"]["roc_auc"]["value"] > 0.7
+    found = summary["categories"]["HER2"]["mean_pool"]
+    assert found["weighted_f1"]["n"] == 30 and found["quadratic_kappa"]["value"] > 0.6
+    assert summary["categories"]["HER2"]["majority"]["quadratic_kappa"]["value"] < 0.1
+    assert summary["alignment"]["HER2"]["full"]["alignment"]["n"] == 30  # 24 labelled pairs and 6 others
+    assert summary["ceiling"]["HER2"] == {}
+    he = steps.embeddings(study, "HER2", "full", "HE", progress=False)
+    assert "c01-0+c01-1" in set(he["slide_id"]) and set(he["category"]) == {-1, 0, 1, 2}
+    predictions = pd.read_csv(study.paths.method("HER2", "full") / "predictions.csv")
+    assert set(predictions["case_id"]) == {f"c{i:02d}" for i in range(30)}
