@@ -107,7 +107,7 @@ def vanished(shuffled: tables.Summary, main: tables.Summary | None) -> str:
 
 
 def settled(sweep: pd.DataFrame) -> str:
-    """Say at how many points of each axis alignment helps, harms, or leaves the question open."""
+    """Say at how many points (times stains) of each axis alignment helps, harms, or leaves the question open."""
     rows = []
     for axis, points in sweep.groupby("axis", sort=False):
         helps, harms = int((points["low"] > 0).sum()), int((points["high"] < 0).sum())
@@ -115,7 +115,7 @@ def settled(sweep: pd.DataFrame) -> str:
         gain = {"value": best["gain"], "low": best["low"], "high": best["high"]}
         most = f"{tables.interval(gain, sign=True)} ({best['marker']} at {best['value']:g})"
         rows.append([axis, *map(str, (len(points), helps, harms, len(points) - helps - harms)), most])
-    head = ["axis", "points x stains", "alignment helps", "harms", "not settled", "largest gain of AUC"]
+    head = ["axis", "points", "helps", "harms", "open", "largest gain of AUC"]
     return tables.table(head, rows)
 
 
