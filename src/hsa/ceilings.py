@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from hsa.cohort import HE
 from hsa.errors import InputError
+from hsa.manifest import HE
 
 TITLES = {"oracle": "Oracle: true morphology", "ihc": "IHC slide itself"}
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from hsa import cohort
 from hsa.errors import InputError
+from hsa.manifest import examine, read_text
 from hsa.settings import Marker
 from hsa.slide import Slide
 
@@ -33,12 +34,7 @@ def markers_of(path: str | Path) -> dict[str, Marker]:
         InputError: no such file, not a CSV, or no such column.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such manifest. Draft one with `hsa cohort init`.")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV: {error}. Save it as comma-separated UTF-8.") from error
+    frame = read_text(path)
     names = [column.removeprefix("label_") for column in frame if column.startswith("label_")]
     if not names:
         raise InputError(f"{path}: no column label_<marker>. Add one for each marker, or give `--study`.")
@@ -67,7 +63,7 @@ def check(path: str | Path, markers: Mapping[str, Marker], root: str | Path | No
     """
     path = Path(path)
     root = Path(root or path.parent).resolve()
-    frame, problems = cohort.examine(path, markers, root)
+    frame, problems = examine(path, markers, root)
     formats: Counter = Counter()
     for number, row in zip(range(2, len(frame) + 2), frame.to_dict("records"), strict=True):
         slide = root / row["path"]

@@ -11,9 +11,9 @@ import pandas as pd
 
 from hsa.errors import InputError
 from hsa.files import write_frame
+from hsa.manifest import HE
 from hsa.slide import Slide
 
-HE = "HE"
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 PATTERNS = (

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from hsa import cohort as cohorts
-from hsa.cohort import HE
 from hsa.costs import activation_bytes, clock, forward_flops, measure_step
 from hsa.encoders import tile_encoder
 from hsa.errors import InputError
 from hsa.foundation import REGISTRY, is_foundation
+from hsa.manifest import HE
 from hsa.settings import Method, VirtualCohort
 from hsa.slide import Slide
 from hsa.study import Study

@@ -17,7 +17,17 @@ FEATURES = (
     "features.py",
 )
 TRAINING = (
-    *("cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py", "losses.py", "published.py"),
+    *(
+        "manifest.py",
+        "cohort.py",
+        "batches.py",
+        "model.py",
+        "longnet.py",
+        "attention.py",
+        "pooling.py",
+        "losses.py",
+        "published.py",
+    ),
     *("checkpoints.py", "fold.py", "training.py"),
 )
 PROBE = ("probe.py", "ranking.py")
@@ -42,7 +52,9 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
         if isinstance(study.cohort, VirtualCohort):
             return files.stamp([parts["cohort"], list(study.markers)], *VIRTUAL)
         manifest = cohorts.manifest_path(study)
-        return files.stamp([parts["cohort"], manifest.read_text() if manifest.is_file() else None], "cohort.py")
+        return files.stamp(
+            [parts["cohort"], manifest.read_text() if manifest.is_file() else None], "manifest.py", "cohort.py"
+        )
     if step == "features" and study.encoder.name == "imported":
         record = study.paths.bags / "imported.json"
         tiles = [study.tiles.size_px, study.tiles.mpp]

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from hsa import checkpoints, published
 from hsa.batches import Bags
-from hsa.cohort import HE, Cohort, fold_table
+from hsa.cohort import Cohort, fold_table
 from hsa.files import stamp, write_frame
 from hsa.fold import Run, embed_slides, seed_torch, train_fold
+from hsa.manifest import HE
 from hsa.model import STAINS, SlideModel
 from hsa.settings import Training
 from hsa.study import Study

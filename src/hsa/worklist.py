@@ -1,6 +1,5 @@
 """A ranked worklist: which slides of a manifest to stain first. Research use only; no IHC slide is read."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ from scipy.special import expit, logit
 from tqdm import tqdm
 
 from hsa import files, prescreening
-from hsa.cohort import HE
 from hsa.errors import InputError
+from hsa.manifest import HE, IDENTIFIER
 from hsa.predict import Predictor, caveats, read_slide
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def read_worklist(path: str | Path) -> pd.DataFrame:
@@ -154,7 +152,7 @@ def _row_problems(frame: pd.DataFrame) -> list[str]:
     for number, row in frame.iterrows():
         for column in ("slide_id", "case_id"):
             text = row.get(column, "")
-            if not (_IDENTIFIER.fullmatch(text) or (column == "case_id" and not text)):
+            if not (IDENTIFIER.fullmatch(text) or (column == "case_id" and not text)):
                 problems.append(f"row {number}: {column} {text!r}: use 1 to 128 letters, digits, '.', '_' or '-'.")
         if row["slide_id"] in first:
             where = first[row["slide_id"]]

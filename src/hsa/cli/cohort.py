@@ -44,7 +44,7 @@ def check(
 ) -> None:
     """Tell every problem of a manifest and of its slides at once, row by row."""
     from hsa import check
-    from hsa.cohort import told as listed
+    from hsa.manifest import told as listed
 
     markers = load(study).markers if study else check.markers_of(manifest)
     report = check.check(manifest, markers, root)
