@@ -15,7 +15,8 @@ from hsa.encoders import tile_encoder
 from hsa.features import encode_slide, read_bag, write_bag
 from hsa.settings import Tiles
 from hsa.slide import Slide
-from hsa.tiling import optical_density_tissue, tile_grid, tissue_mask
+from hsa.tiling import tile_grid, tissue_mask
+from hsa.tissue import optical_density_tissue
 
 
 @pytest.fixture(scope="module")

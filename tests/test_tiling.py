@@ -5,10 +5,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from conftest import GLASS, STAINS, tissue_picture
-from hsa import tiling
+from hsa import tiling, tissue
 from hsa.errors import InputError
 from hsa.slide import Slide
-from hsa.tiling import Mask, OpticalDensityMask, optical_density_tissue, tile_grid, tissue_mask
+from hsa.tiling import Mask, OpticalDensityMask, tile_grid, tissue_mask
+from hsa.tissue import optical_density_tissue
 
 DAB = np.array([0.27, 0.57, 0.78])
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
@@ -122,9 +123,9 @@ def test_light_at_one_edge_says_little_of_the_light_elsewhere():
 def test_strips_change_nothing_and_bound_the_memory(monkeypatch):
     picture = np.tile(stained(0.1, 0.5)[0], (6, 5, 1))
     whole = optical_density_tissue(picture, 8.0)
-    monkeypatch.setattr(tiling, "STRIP_ROWS", 37)
+    monkeypatch.setattr(tissue, "STRIP_ROWS", 37)
     assert (optical_density_tissue(picture, 8.0) == whole).all()
-    monkeypatch.setattr(tiling, "GLASS_SAMPLE", 30_000)
+    monkeypatch.setattr(tissue, "GLASS_SAMPLE", 30_000)
     assert overlap(optical_density_tissue(picture, 8.0), whole) > 0.99
     tracemalloc.start()
     optical_density_tissue(picture, 8.0)

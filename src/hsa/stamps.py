@@ -13,22 +13,12 @@ from hsa.study import Study
 VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
 READERS = tuple(f"readers/{path.name}" for path in sorted((files.PACKAGE / "readers").glob("*.py")))
 FEATURES = (
-    *("slide.py", *READERS, "tiling.py", "encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
-    "features.py",
+    *("slide.py", *READERS, "tissue.py", "tiling.py", "features.py"),
+    *("encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
 )
 TRAINING = (
-    *(
-        "manifest.py",
-        "cohort.py",
-        "batches.py",
-        "model.py",
-        "longnet.py",
-        "attention.py",
-        "pooling.py",
-        "losses.py",
-        "published.py",
-    ),
-    *("checkpoints.py", "fold.py", "training.py"),
+    *("manifest.py", "cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py"),
+    *("losses.py", "published.py", "checkpoints.py", "fold.py", "training.py"),
 )
 PROBE = ("probe.py", "ranking.py")
 TUNING = (*TRAINING, *PROBE, "tuning.py")
