@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
+from hsa.bag import Bag, write_bag
 from hsa.cohort import Cohort
-from hsa.features import Bag, write_bag
 from hsa.files import REPOSITORY
 from hsa.study import Study, load
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from hsa.bag import Bag, write_bag
 from hsa.batches import Bags, collate, deal, draw_masked, sample
 from hsa.errors import InputError
-from hsa.features import Bag, write_bag
 
 RNG = np.random.default_rng(0)
 

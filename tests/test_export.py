@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from hsa import export
+from hsa.bag import Bag, write_bag
 from hsa.errors import InputError
 from hsa.export import embeddings_to_trident, to_h5ad, to_trident
-from hsa.features import Bag, write_bag
 from hsa.foreign import read_foreign
 
 CELLS = np.stack([np.arange(12) % 4, np.arange(12) // 4], axis=1)

@@ -1,13 +1,21 @@
+import json
+import os
+from functools import partial
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from hsa import features
+from hsa import encoding
+from hsa.bag import Bag, read_bag, write_bag
 from hsa.encoders import TileEncoder
+from hsa.encoding import encode_cohort
 from hsa.errors import InputError
-from hsa.features import Bag, encode_cohort, encode_slide, read_bag, write_bag
+from hsa.features import encode_slide, sample_tiles
+from hsa.files import read_json
 from hsa.settings import Encoder, Tiles
+from hsa.slide import Slide
 
 TILES = Tiles()
 
@@ -19,11 +27,12 @@ def colours(tiles):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    encoder = TileEncoder(name="lite0-mid", dim=6, size_px=256, mpp=0.5, run=colours)
-    monkeypatch.setattr(features, "tile_encoder", lambda *_, **__: encoder)
-    features._encoder.cache_clear()
+    encoder = TileEncoder("lite0-mid", dim=6, size_px=256, mpp=0.5, run=colours, weights="sha256:1")
+    monkeypatch.setattr(encoding, "weights_of", lambda *_: "sha256:1")
+    monkeypatch.setattr(encoding, "tile_encoder", lambda *_, **__: encoder)
+    encoding._encoder.cache_clear()
     yield encoder
-    features._encoder.cache_clear()
+    encoding._encoder.cache_clear()
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def test_encode_slide_streams_tiles_in_order_with_their_provenance(make_slide, s
     assert len(bag.features) == len(bag.coords) > 8
     order = bag.coords[:, 1] * 10_000 + bag.coords[:, 0]
     assert (np.diff(order) > 0).all()
-    with features.Slide.open(path) as slide:
+    with Slide.open(path) as slide:
         tiles = np.stack([slide.read(x, y, 256, 256, 0.5) for x, y in bag.coords])
     np.testing.assert_allclose(bag.features, colours(tiles), rtol=1e-3)
     said = bag.attrs
@@ -82,7 +91,7 @@ def test_a_slide_at_40x_gives_the_tiles_of_20x(make_slide, stand_in):
     assert bag.coords.tolist() == [[0, 0], [512, 0], [0, 512], [512, 512]]
 
 
-def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stand_in, tmp_path):
+def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stand_in, tmp_path, monkeypatch):
     slides = cohort(a=make_slide("a.tif", seed=1), b=make_slide("b.tif", seed=2))
     out = tmp_path / "bags"
 
@@ -100,6 +109,9 @@ def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stan
     assert run("2") == ["kept", "kept"]
     (out / "a.h5").write_bytes(b"cut")
     assert run("2") == ["encoded", "kept"]
+    monkeypatch.setattr(encoding, "weights_of", lambda *_: "sha256:2")  # other weights in the same file
+    with pytest.raises(InputError, match=r"b: slide .* does not exist"):
+        run("2")
 
 
 def test_one_bad_slide_does_not_stop_the_others(make_slide, stand_in, tmp_path):
@@ -166,6 +178,78 @@ def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path):
     for name in files(tmp_path / "1"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     assert files(tmp_path / "2") == ["a.h5", "b.h5", "c.h5"]
+
+
+def test_readers_change_no_bag_and_leave_no_slide_open(make_slide, stand_in, monkeypatch):
+    path, opened, closed = make_slide("a.tif", covered=0.6), [], []
+    one = encode_slide(path, stand_in, TILES, batch=2)
+    leave = Slide.__exit__
+    monkeypatch.setattr(Slide, "__enter__", lambda self: opened.append(self) or self)
+    monkeypatch.setattr(Slide, "__exit__", lambda self, *a: closed.append(self) or leave(self, *a))
+    many = encode_slide(path, stand_in, TILES, batch=2, readers=3)
+    assert len(one.coords) > 8
+    assert np.array_equal(one.features, many.features) and np.array_equal(one.coords, many.coords)
+    assert one.attrs == many.attrs
+    assert len(opened) == 4 and {*map(id, opened)} == {*map(id, closed)}
+
+
+def test_on_a_gpu_workers_are_readers_of_one_process(make_slide, stand_in, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(encoding, "device_of", lambda *_: "cuda")
+    monkeypatch.setattr(encoding, "encode_slide", lambda *a, **k: seen.append(k["readers"]) or encode_slide(*a, **k))
+    slides = cohort(a=make_slide("a.tif", seed=1), b=make_slide("b.tif", seed=2))
+    encode_cohort(slides, tmp_path / "bags", Encoder(), TILES, stamp="1", workers=3, progress=False)
+    assert seen == [3, 3]  # recorded here, in this process
+
+
+def test_a_killed_worker_says_what_to_do():
+    with pytest.raises(InputError, match=r"one of 2 processes was killed.*fewer `--workers`"):
+        list(encoding._run([partial(os._exit, 1)] * 2, 2))
+
+
+def test_tiles_are_drawn_from_many_slides_and_the_draw_is_repeatable(make_slide, tmp_path):
+    (tmp_path / "bad.tif").write_bytes(b"no slide")
+    slides = cohort(**{f"s{n}": make_slide(f"s{n}.tif", seed=n) for n in range(3)}, bad=tmp_path / "bad.tif")
+    drawn = sample_tiles(slides, TILES, count=6)
+    assert (drawn.shape, drawn.dtype) == ((6, 256, 256, 3), np.uint8)
+    assert len({tile.tobytes() for tile in drawn}) == 6
+    assert np.array_equal(drawn, sample_tiles(slides, TILES, count=6))
+    assert not np.array_equal(drawn, sample_tiles(slides, TILES, count=6, seed=1))
+    with pytest.raises(InputError, match="none of the 1 slides gives a tile"):
+        sample_tiles(slides[slides["slide_id"] == "bad"], TILES)
+
+
+def test_an_int8_study_makes_its_model_once_and_its_bags_stay_near_float32(make_slide, tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    slides = cohort(**{f"s{n}": make_slide(f"s{n}.tif", size=1024, covered=0.9, seed=n) for n in range(4)})
+
+    def run(stamp="1", runtime="openvino-int8"):
+        settings = Encoder(runtime=runtime)
+        made = encode_cohort(slides, tmp_path / runtime, settings, TILES, stamp=stamp, progress=False)
+        return made["status"].tolist()
+
+    assert run() == ["encoded"] * 4
+    record = read_json(tmp_path / "openvino-int8/int8/int8.json")
+    assert (record["tiles_calibration"], record["tiles_held_out"]) == (42, 22)
+    assert run() == ["kept"] * 4
+    assert read_json(tmp_path / "openvino-int8/int8/int8.json") == record
+
+    run(runtime="onnx")
+    near, exact = (read_bag(tmp_path / runtime / "s0.h5") for runtime in ("openvino-int8", "onnx"))
+    assert near.attrs["encoder_how"].startswith("openvino int8")
+    assert near.attrs["encoder_weights"] != exact.attrs["encoder_weights"]
+    left, right = near.features.astype(float), exact.features.astype(float)
+    cosine = (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+    assert 0.99 < cosine.min() < 1 - 1e-6
+
+    # A model of other tiles is made again, and with it the bags.
+    (tmp_path / "openvino-int8/int8/int8.json").write_text(json.dumps(record | {"stamp": "0"}))
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "quantise", lambda *a, **k: made.append(k["runtime"]) or record)
+        run()
+    assert made == ["torch"]
 
 
 def test_features_that_are_not_finite_are_never_written(tmp_path, bag):

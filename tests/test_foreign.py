@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from hsa.bag import Bag, read_bag, write_bag
 from hsa.batches import Bags
 from hsa.errors import InputError
-from hsa.features import Bag, read_bag, write_bag
 from hsa.foreign import check_bags, import_bags, read_foreign
 
 N, D = 12, 5

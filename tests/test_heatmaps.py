@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from hsa import pointing, study
+from hsa.bag import Bag, write_bag
 from hsa.batches import collate
 from hsa.checkpoints import save_fold
 from hsa.errors import InputError
-from hsa.features import Bag, write_bag
 from hsa.heatmaps import attention, occlusion, probe_score, slide_map
 from hsa.model import SlideModel
 from hsa.pointing import evaluate_maps, score_map, summarise_maps, tile_truth

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hsa import steps
-from hsa.features import Bag, write_bag
+from hsa.bag import Bag, write_bag
 from hsa.files import write_json
 from hsa.study import load
 

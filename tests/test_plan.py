@@ -7,10 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hsa import attention, training
+from hsa.bag import read_bag
 from hsa.batches import Batch
 from hsa.costs import activation_bytes, forward_flops, measure_step, saved_bytes
 from hsa.errors import InputError
-from hsa.features import read_bag
 from hsa.files import REPOSITORY
 from hsa.model import SlideModel
 from hsa.plan import describe, plan

@@ -13,12 +13,12 @@ from scipy.special import expit, logit
 from typer.testing import CliRunner
 
 from hsa import batches, predict, prescreening, training, worklist
+from hsa.bag import Bag, write_bag
 from hsa.checkpoints import load_fold
 from hsa.cli import app
 from hsa.cohort import Cohort
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
-from hsa.features import Bag, write_bag
 from hsa.slide import Slide
 from hsa.study import load
 

@@ -11,8 +11,9 @@ from skimage.data import immunohistochemistry
 
 from conftest import write_tiff
 from hsa import lite0
+from hsa.bag import read_bag, write_bag
 from hsa.encoders import tile_encoder
-from hsa.features import encode_slide, read_bag, write_bag
+from hsa.features import encode_slide
 from hsa.settings import Tiles
 from hsa.slide import Slide
 from hsa.tiling import tile_grid, tissue_mask

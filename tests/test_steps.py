@@ -32,7 +32,7 @@ def imported(module):
     ("entry", "stamped"),
     [
         ("virtual/scan.py", stamps.VIRTUAL),
-        ("features.py", stamps.FEATURES),
+        ("encoding.py", stamps.FEATURES),
         ("training.py", (*stamps.FEATURES, *stamps.TRAINING)),
         ("tuning.py", (*stamps.FEATURES, *stamps.TUNING)),
         ("ceilings.py", (*stamps.TRAINING, *stamps.EVALUATION)),
@@ -85,6 +85,25 @@ def test_design_and_tuning_make_training_stale_but_no_bag(smoke_file, changes):
     assert stamps.stamp(after, "features") == stamps.stamp(before, "features")
     if "tuning" in changes:  # what is not trained is not tuned
         assert stamps.stamp(after, "train", "P53", "mean_pool") == stamps.stamp(before, "train", "P53", "mean_pool")
+
+
+def test_a_bag_depends_on_its_tiles_and_encoder_but_not_on_the_manifest(tmp_path, smoke_file):
+    def stamped(**changes):
+        study = load(
+            smoke_file, changes={"cohort": {"kind": "manifest", "manifest": str(tmp_path / "m.csv")}, **changes}
+        )
+        return stamps.stamp(study, "features"), stamps.stamp(study, "bag")
+
+    (tmp_path / "m.csv").write_text("case_id\n1\n")
+    before = stamped()
+    (tmp_path / "m.csv").write_text("case_id,label_HER2\n1,0\n2,1\n")
+    after = stamped()
+    assert after[0] != before[0] and after[1] == before[1]
+    assert stamped(**{"encoder.batch": 7}) == after  # memory, no number
+    assert stamped(**{"encoder.precision": "float32"})[1] != after[1]
+    assert stamped(**{"tiles.min_tissue": 0.4})[1] != after[1]
+    virtual = [stamps.stamp(load(smoke_file, changes={"cohort.seed": seed}), "bag") for seed in (1, 2)]
+    assert virtual[0] != virtual[1]  # its slides are made again under the same names
 
 
 def test_a_title_is_no_reason_to_train_again(study):

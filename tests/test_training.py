@@ -10,10 +10,10 @@ import torch
 from lightning_fabric import Fabric
 
 from hsa import checkpoints, fold, training
+from hsa.bag import Bag, write_bag
 from hsa.batches import Bags
 from hsa.cohort import fold_table
 from hsa.errors import InputError
-from hsa.features import Bag, write_bag
 from hsa.fold import Run, learning_rate, train_epoch
 from hsa.longnet import LongNet
 from hsa.model import SlideModel

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hsa.bag import read_bag
 from hsa.errors import InputError
-from hsa.features import read_bag
 from hsa.longnet import check_scale
 
 Tiles = tuple[np.ndarray, np.ndarray]  # features (N, D) and coordinates (N, 2) of one slide

@@ -159,13 +159,33 @@ def _foundation(name: str, options: Options) -> TileEncoder:
     return TileEncoder(name, model.dim, options.size_px, options.mpp, run, weights, how)
 
 
+def device_of(name: str, options: Options) -> str:
+    """Tell where an encoder will run, without making it: `cpu`, `cuda` or `mps`."""
+    on_cpu = options.runtime in ("onnx", "openvino-int8")
+    if on_cpu or (name == "lite0-mid" and (options.runtime, options.device) == ("auto", "auto")):
+        return "cpu"
+    return _device(name, options.device)
+
+
+def weights_of(name: str, options: Options) -> str | None:
+    """Tell the weights of an encoder, as `TileEncoder.weights` does, without making it; None where that cannot be."""
+    if options.runtime == "openvino-int8":
+        model = Path(options.int8 or "") / "int8.bin"
+        return hub.fingerprint(model) if model.is_file() else None
+    if name == "lite0-mid":
+        return hub.fingerprint(lite0.weights_file())
+    if foundation.is_foundation(name) and options.weights is not None:
+        return hub.fingerprint(hub.on_disk(name, options.weights, foundation.repository(name)))
+    return None
+
+
 def quantise(name: str, folder: str | Path, tiles: np.ndarray, **options) -> dict[str, object]:
     """Make the int8 model that `runtime="openvino-int8"` runs, if it is close enough to float32.
 
     Args:
         name: of the encoder: lite0-mid or a foundation model.
         folder: where the model goes.
-        tiles: (N, S, S, 3) uint8, drawn at random from the study's slides.
+        tiles: (N, S, S, 3) uint8, from slides drawn at random (`hsa.features.sample_tiles`).
         options: fields of `Options`.
 
     Returns:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 import hsa
+from hsa.bag import Bag, attributes, read_bag
 from hsa.errors import InputError
-from hsa.features import Bag, _attributes, read_bag
 from hsa.files import replacing
 
 NOMINAL = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0)  # objectives
@@ -127,7 +127,7 @@ def _vectors(embeddings: pd.DataFrame) -> pd.DataFrame:
 
 def _folders(path: Path) -> tuple[str, str]:
     """Names of the two folders that TRIDENT would put a bag into."""
-    attrs = _attributes(path)
+    attrs = attributes(path)
     if attrs is None or not {"mpp", "tile_px", "tile_px_level0", "encoder"} <= set(attrs):
         raise InputError(f"bag {path} is missing, or says no mpp, tile size or encoder: make it with `hsa features`")
     zoom = _magnification(attrs["mpp"] * attrs["tile_px_level0"] / attrs["tile_px"])

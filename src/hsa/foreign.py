@@ -14,8 +14,9 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 import hsa
+from hsa.bag import Bag, attributes, check_arrays, write_bag
 from hsa.errors import InputError
-from hsa.features import Bag, _attributes, _check, _sha256, write_bag
+from hsa.features import sha256
 from hsa.files import read_json, stamp, write_json
 from hsa.layouts import SUFFIXES, Told, read_layout
 from hsa.slide import PLAUSIBLE_MPP, Slide
@@ -76,7 +77,7 @@ def read_foreign(
         "slide_id": slide_id or path.stem,
         "source": path.name,
         "source_bytes": path.stat().st_size,
-        "source_sha256": _sha256(path),
+        "source_sha256": sha256(path),
         "source_tool": found.tool,
         "mpp": float(told.mpp),
         "tile_px": int(told.tile_px),
@@ -89,7 +90,7 @@ def read_foreign(
     }
     attrs["stamp"] = stamp(attrs, "foreign.py", "layouts.py")
     bag = Bag(found.features.astype(np.float16), _level0(where, found.corners, told, size), attrs)
-    _check(path, bag.features, bag.coords)
+    check_arrays(path, bag.features, bag.coords)
     _check_tiles(where, bag)
     return bag
 
@@ -154,7 +155,7 @@ def check_bags(folder: str | Path, slides: pd.DataFrame, tile_px: int, tile_mpp:
     """
     problems, first = [], None
     for slide_id in slides["slide_id"]:
-        attrs = _attributes(Path(folder) / f"{slide_id}.h5")
+        attrs = attributes(Path(folder) / f"{slide_id}.h5")
         try:
             if attrs is None or "source_tool" not in attrs:
                 raise InputError(f"no imported bag in {folder}: import it with `hsa bags import`")

@@ -198,6 +198,12 @@ def is_foundation(name: str) -> bool:
     return name.split("@")[0] in REGISTRY or name.startswith(("timm:", "hf:"))
 
 
+def repository(name: str) -> str:
+    """Give the repository of a foundation model on the hub, OWNER/NAME."""
+    known = name.partition("@")[0]
+    return REGISTRY[known].repo if known in REGISTRY else known.removeprefix("hf:").replace("timm:", "timm/")
+
+
 def record(name: str) -> dict[str, Any] | None:
     """Give what decides the features of a model of the registry, for a stamp; None for any other encoder."""
     model = REGISTRY.get(name.split("@")[0])

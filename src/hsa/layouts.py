@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hsa.bag import plain_attribute, plain_dataset
 from hsa.errors import InputError
-from hsa.features import _plain_attribute, _plain_dataset
 
 SUFFIXES = (".h5", ".npz", ".pt")
 EXPANSION = 4  # features do not compress further; a file that claims more is not what it says
@@ -114,14 +114,14 @@ def _load_h5(path: Path) -> tuple[Arrays, dict[str, Any]]:
         holders = [file]
         for name in ("features", "feats", "coords"):
             if name in file:
-                holders.append(_plain_dataset(path, file, name, EXPANSION * path.stat().st_size))
+                holders.append(plain_dataset(path, file, name, EXPANSION * path.stat().st_size))
                 arrays[name] = holders[-1][:]
         for holder in holders:
             for key in KEYS & set(holder.attrs):
                 value = np.asarray(holder.attrs[key])
                 # CLAM stores the downsample of x and of y.
                 value = value.flat[0] if 1 <= value.size <= 2 else holder.attrs[key]
-                facts[key] = _plain_attribute(path, key, value)
+                facts[key] = plain_attribute(path, key, value)
     return arrays, facts
 
 

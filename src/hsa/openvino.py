@@ -35,7 +35,7 @@ def quantise(
     Args:
         name: of the encoder, for messages.
         folder: where `int8.xml`, `int8.bin` and `int8.json` go.
-        tiles: (N, S, S, 3) uint8, from the study's own slides, in random order; 48 or more.
+        tiles: (N, S, S, 3) uint8, 48 or more, slide by slide in random order: those held out are of other slides.
         network: output of `prepare` (or tiles) -> (B, D) float32.
         weights: what tells its weights, stored with the model.
         prepare: tiles -> what the network takes.
@@ -117,8 +117,8 @@ def runner(
 
     if folder is None or not (Path(folder) / "int8.json").is_file():
         raise InputError(
-            f"encoder {name}: no int8 model (int8.json) in {folder}: `hsa.encoders.quantise` makes it from tiles of "
-            "the study; or leave out `runtime: openvino-int8`"
+            f"encoder {name}: no int8 model (int8.json) in {folder}: `hsa features` makes it from tiles of the "
+            "study; or leave out `runtime: openvino-int8`"
         )
     record = files.read_json(Path(folder) / "int8.json")
     if record["weights"] != weights or record["encoder"] != name:

@@ -11,6 +11,7 @@ import pandas as pd
 from hsa import cohort as cohorts
 from hsa.costs import activation_bytes, clock, forward_flops, measure_step
 from hsa.encoders import tile_encoder
+from hsa.encoding import encoder_options
 from hsa.errors import InputError
 from hsa.foundation import REGISTRY, is_foundation
 from hsa.manifest import HE
@@ -255,13 +256,13 @@ def _tiles(
 
 def _encoder(study: Study, dim: int | None, measure: bool) -> tuple[int, float | None, str]:
     """Width of a feature, tiles a second of one core (None: not measured), and how it was found."""
-    name, settings = study.encoder.name, study.encoder.model_dump(exclude_none=True)
+    name = study.encoder.name
     known = REGISTRY[name].dim if name in REGISTRY else 1024
-    if not measure or (is_foundation(name) and "weights" not in settings):
+    if not measure or (is_foundation(name) and study.encoder.weights is None):
         return dim or known, None, f"{name} is not made here: its weights are not told by `encoder.weights`"
-    options = {key: value for key, value in settings.items() if key not in ("name", "batch")}
+    options = encoder_options(study.tile_encoder, study.tiles, study.paths.bags / "int8")
     try:
-        encoder = tile_encoder(**options, name=name, size_px=study.tiles.size_px, mpp=study.tiles.mpp)
+        encoder = tile_encoder(name, **vars(options))
     except InputError as error:
         return dim or known, None, str(error)
     pixels = np.random.default_rng(0).integers(0, 256, (4, encoder.size_px, encoder.size_px, 3), dtype=np.uint8)

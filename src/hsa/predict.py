@@ -19,12 +19,14 @@ from tqdm import tqdm
 
 import hsa
 from hsa import files
+from hsa.bag import read_bag, write_bag
 from hsa.batches import Bags, collate
 from hsa.batches import Tiles as Bagged
 from hsa.checkpoints import load_fold
 from hsa.encoders import TileEncoder, tile_encoder
+from hsa.encoding import encoder_options
 from hsa.errors import InputError
-from hsa.features import encode_slide, encoder_options, read_bag, write_bag
+from hsa.features import encode_slide
 from hsa.heatmaps import Score, occlusion, probe_score
 from hsa.readers import slide_files
 from hsa.settings import Encoder, Tiles
@@ -45,6 +47,7 @@ class Predictor:
         classes: names of the negative and the positive class.
         prevalence: share of positives in the study's cohort.
         tiles, encoder: how slides were cut and encoded.
+        int8: folder of the encoder's int8 model; None if it has none.
         colours: whether the slide encoder takes the tiles' colours in place of features.
         scores: for each fold, Batch of B bags -> log odds (B,).
         means: for each fold, the features of its average H&E tile (D,).
@@ -58,6 +61,7 @@ class Predictor:
     prevalence: float
     tiles: Tiles
     encoder: Encoder
+    int8: str | None
     colours: bool
     scores: tuple[Score, ...]
     means: tuple[np.ndarray, ...]
@@ -68,7 +72,8 @@ class Predictor:
     @cached_property
     def network(self) -> TileEncoder:
         """The tile encoder; making it takes seconds, so not before a slide needs it."""
-        return tile_encoder(threads=os.cpu_count() or 1, **encoder_options(self.encoder, self.tiles))
+        options = encoder_options(self.encoder, self.tiles, self.int8, os.cpu_count() or 1)
+        return tile_encoder(self.encoder.name, **vars(options))
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ def load_predictor(folder: str | Path) -> Predictor:
         prevalence=prevalence,
         tiles=tiles,
         encoder=encoder,
+        int8=about.get("int8"),
         colours=models[0][1]["settings"]["input"]["encoder"] == "colour",
         scores=tuple(probe_score(model, probe) for (model, _), probe in zip(models, folds, strict=True)),
         means=tuple(model.he_mean.numpy() for model, _ in models),

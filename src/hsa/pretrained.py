@@ -50,7 +50,7 @@ def load(name: str, weights: str | Path | None, size_px: int, mpp: float) -> Loa
     """
     known, _, revision = name.partition("@")
     model = foundation.REGISTRY.get(known)
-    repo = model.repo if model else known.removeprefix("hf:").replace("timm:", "timm/")
+    repo = foundation.repository(name)
     if model:
         foundation.check_tiles(known, model, size_px, mpp)
         if model.library == "custom":

@@ -104,7 +104,7 @@ class Encoder(Section):
     """The frozen tile encoder."""
 
     name: str = Field(default="lite0-mid", description="imported: the bags come from elsewhere, by `hsa bags import`")
-    runtime: Literal["auto", "onnx", "torch"] = "auto"
+    runtime: Literal["auto", "onnx", "torch", "openvino-int8"] = "auto"
     weights: str | None = Field(default=None, description="file or folder of weights, relative to the study file")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

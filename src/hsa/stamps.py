@@ -13,7 +13,7 @@ from hsa.study import Study
 VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
 READERS = tuple(f"readers/{path.name}" for path in sorted((files.PACKAGE / "readers").glob("*.py")))
 FEATURES = (
-    *("slide.py", *READERS, "tissue.py", "tiling.py", "features.py"),
+    *("slide.py", *READERS, "tissue.py", "tiling.py", "bag.py", "features.py", "encoding.py"),
     *("encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
 )
 TRAINING = (
@@ -33,7 +33,9 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
 
     Args:
         study: the study; for train and probe with one seed.
-        step: cohort, features, tune, train, probe or evaluate.
+        step: cohort, bag, features, tune, train, probe or evaluate. `bag` is what one slide's bag depends on besides
+            the slide: not the manifest, so that a new column or case leaves the bags there are; nor the batch, which
+            changes no number.
         marker: for tune and what follows.
         method: for tune, train and probe.
     """
@@ -45,13 +47,16 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
         return files.stamp(
             [parts["cohort"], manifest.read_text() if manifest.is_file() else None], "manifest.py", "cohort.py"
         )
-    if step == "features" and study.encoder.name == "imported":
+    if step == "bag" and study.encoder.name == "imported":
         record = study.paths.bags / "imported.json"
         tiles = [study.tiles.size_px, study.tiles.mpp]
-        return files.stamp([stamp(study, "cohort"), tiles, record.read_text() if record.is_file() else None])
+        return files.stamp([tiles, record.read_text() if record.is_file() else None])
+    if step == "bag":
+        encoder = {key: value for key, value in parts["encoder"].items() if key != "batch"}
+        made = stamp(study, "cohort") if isinstance(study.cohort, VirtualCohort) else None
+        return files.stamp([made, parts["tiles"], encoder, foundation.record(study.encoder.name)], *FEATURES)
     if step == "features":
-        known = foundation.record(study.encoder.name)
-        return files.stamp([stamp(study, "cohort"), parts["tiles"], parts["encoder"], known], *FEATURES)
+        return files.stamp([stamp(study, "cohort"), stamp(study, "bag")])
     if step == "evaluate":
         runs = [stamp(study.at(s), "probe", marker, name) for s in study.seeds for name in study.methods]
         return files.stamp([runs, study.baseline, study.full, parts["evaluation"]], *EVALUATION)

@@ -13,7 +13,7 @@ from hsa import cohort as cohorts
 from hsa import files
 from hsa.cohort import Cohort
 from hsa.errors import InputError
-from hsa.settings import Encoder, Training, VirtualCohort
+from hsa.settings import Training, VirtualCohort
 from hsa.stamps import is_tuned, stamp
 from hsa.study import Study
 
@@ -34,7 +34,7 @@ def make_cohort(study: Study, workers: int = 1, progress: bool = True) -> Cohort
 
 def make_features(study: Study, workers: int = 1, progress: bool = True) -> Cohort:
     """Encode every slide of the cohort into its bag, and keep those that are up to date; or check imported bags."""
-    from hsa.features import encode_cohort
+    from hsa.encoding import encode_cohort
     from hsa.foreign import check_bags
 
     cohort = make_cohort(study, workers, progress)
@@ -42,15 +42,10 @@ def make_features(study: Study, workers: int = 1, progress: bool = True) -> Coho
     if study.encoder.name == "imported":
         check_bags(folder, cohort.slides, tiles.size_px, tiles.mpp)
     else:
-        how = {"stamp": current, "workers": workers, "progress": progress}
-        encode_cohort(cohort.slides, folder, _encoder(study), tiles, **how)
+        how = {"stamp": stamp(study, "bag"), "workers": workers, "progress": progress}
+        encode_cohort(cohort.slides, folder, study.tile_encoder, tiles, **how)
     files.write_json(study.paths.bags / "made.json", {"stamp": current, "slides": len(cohort.slides)})
     return cohort
-
-
-def _encoder(study: Study) -> Encoder:
-    """The tile encoder of a study, its weights named by an absolute path."""
-    return study.encoder.model_copy(update={"weights": study.located(study.encoder.weights)})
 
 
 def tune(study: Study, marker: str, method: str, progress: bool = True) -> dict[int, Training] | None:
@@ -100,7 +95,8 @@ def _description(study: Study, marker: str, method: str, predictions: pd.DataFra
     labels = predictions[predictions["split"] == "test"]["label"]
     return {
         **{"study": study.name, "title": study.title, "marker": marker, "method": method},
-        **{"tiles": parts["tiles"], "encoder": _encoder(study).model_dump(mode="json")},
+        **{"tiles": parts["tiles"], "encoder": study.tile_encoder.model_dump(mode="json")},
+        "int8": str(study.paths.bags / "int8") if study.encoder.runtime == "openvino-int8" else None,
         "classes": [names.negative, names.positive],
         "prevalence": float(labels.mean()),
     }

@@ -89,6 +89,11 @@ class Study(Section):
         """Give a path of the study file, which is relative to that file, as an absolute one; None stays None."""
         return None if path is None else str((self.file.resolve().parent / path).resolve())
 
+    @property
+    def tile_encoder(self) -> Encoder:
+        """The settings of the tile encoder, its weights named by an absolute path."""
+        return self.encoder.model_copy(update={"weights": self.located(self.encoder.weights)})
+
     def at(self, seed: int) -> "Study":
         """Take the same study with one training seed."""
         return self.model_copy(update={"seeds": [seed]})
@@ -154,8 +159,8 @@ def find(study: str | Path) -> Path:
 def load(study: str | Path, seed: int | None = None, changes: dict[str, Any] | None = None) -> Study:
     """Read and check a study.
 
-    A file may say `extends: <study>`: it then holds only what differs. Sections are merged key by key; lists and
-    `methods` replace what they extend.
+    A file may say `extends: <study>`: it then holds only what differs. Sections are merged key by key; lists,
+    `methods` and a cohort of another kind replace what they extend.
 
     Args:
         study: path of a YAML file, or the name of one in `studies/`.
@@ -206,7 +211,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         inner = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "methods"
-        merged[key] = _merge(base[key], value) if inner else value
+        alike = inner and value.get("kind", base[key].get("kind")) == base[key].get("kind")
+        merged[key] = _merge(base[key], value) if alike else value
     return merged
 
 

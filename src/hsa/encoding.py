@@ -1,0 +1,149 @@
+"""From a cohort to its bags: what is done is kept, what has changed is made again, several slides at a time."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from hsa import files
+from hsa.bag import attributes, write_bag
+from hsa.encoders import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
+from hsa.errors import InputError
+from hsa.features import encode_slide, sample_tiles, source
+from hsa.settings import Encoder, Tiles
+
+
+def encode_cohort(
+    slides: pd.DataFrame,
+    folder: str | Path,
+    encoder: Encoder,
+    tiles: Tiles,
+    *,
+    stamp: str,
+    workers: int = 1,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Encode every slide of a cohort to `folder/<slide_id>.h5`; slides that are done are kept.
+
+    Done means: the bag carries this stamp and the encoder's weights, and the slide, if it is still there, has the
+    size and the manifest mpp it was made from. An interrupted run therefore goes on where it stopped.
+
+    Args:
+        slides: a row a slide with `slide_id`, `path` and `mpp` (NaN where the file holds it).
+        folder: where the bags go.
+        encoder: name, runtime and batch of the tile encoder.
+        tiles: which tiles to take.
+        stamp: what the bags depend on besides the slide and the encoder's weights (`hsa.stamps.stamp`, step bag).
+        workers: on a CPU processes, one thread each; on a GPU threads that read tiles for one process. Bags do not
+            depend on their number.
+        progress: show a progress bar.
+
+    Returns:
+        A row a slide in the order given: slide_id, status (`"kept"` or `"encoded"`), tiles,
+        tissue_fraction, warning.
+
+    Raises:
+        InputError: some slides could not be encoded; all others are done by then. Lists which and why.
+    """
+    if encoder.runtime == "openvino-int8":
+        _make_int8(slides, Path(folder) / "int8", encoder, tiles, stamp)
+    options = encoder_options(encoder, tiles, Path(folder) / "int8")
+    weights = weights_of(encoder.name, options)
+    made = {"stamp": stamp, "encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
+    processes, readers = (workers, 1) if device_of(encoder.name, options) == "cpu" else (1, workers)
+    rows, pending = [], []
+    for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True):
+        path, mpp = Path(path), None if mpp is None or np.isnan(mpp) else float(mpp)
+        target = Path(folder) / f"{slide_id}.h5"
+        wanted = made | (source(path, mpp) if path.exists() else {})
+        attrs = attributes(target)
+        if attrs is not None and wanted.items() <= attrs.items():
+            rows.append(_report(slide_id, "kept", attrs))
+        else:
+            how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp}
+            pending.append(partial(_encode_one, slide_id, path, target, encoder.name, options, tiles, how))
+    with tqdm(total=len(slides), initial=len(rows), desc="slides", disable=not progress) as bar:
+        for row in _run(pending, min(processes, len(pending))):
+            rows.append(row)
+            bar.update()
+    problems = sorted(row["problem"] for row in rows if "problem" in row)
+    if problems:
+        raise InputError(
+            f"{len(problems)} of {len(slides)} slides could not be encoded, the others are done:\n  "
+            + "\n  ".join(problems)
+        )
+    columns = ["slide_id", "status", "tiles", "tissue_fraction", "warning"]
+    return pd.DataFrame(rows, columns=columns).set_index("slide_id").loc[slides["slide_id"]].reset_index()
+
+
+def encoder_options(encoder: Encoder, tiles: Tiles, int8: str | Path | None = None, threads: int = 1) -> Options:
+    """Give what the tile encoder of a study is made for.
+
+    Args:
+        encoder: the study's.
+        tiles: the study's.
+        int8: folder of the int8 model, where there is one.
+        threads: that one call may use.
+    """
+    named = encoder.model_dump(include={"runtime", "weights", "device", "precision"})
+    return Options(**named, size_px=tiles.size_px, mpp=tiles.mpp, int8=int8, threads=threads)
+
+
+def _make_int8(slides: pd.DataFrame, folder: Path, encoder: Encoder, tiles: Tiles, stamp: str) -> None:
+    """Make the int8 model once for the cohort; make it again when what it was made of has changed."""
+    options = replace(encoder_options(encoder, tiles), runtime="torch")
+    weights, file = weights_of(encoder.name, options), folder / "int8.json"
+    record = files.read_json(file) if file.is_file() else {}
+    if record.get("stamp") == stamp and weights in (None, record["weights"]):
+        return
+    record = quantise(encoder.name, folder, sample_tiles(slides, tiles), **vars(options))
+    files.write_json(file, record | {"stamp": stamp})
+
+
+def _run(jobs: list[Callable[[], dict]], workers: int) -> Iterator[dict]:
+    """Results of the jobs as they come."""
+    if workers <= 1:
+        yield from (job() for job in jobs)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from (future.result() for future in as_completed([pool.submit(job) for job in jobs]))
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of {workers} processes was killed, most likely for want of memory; slides that were done are kept: "
+            "run again with fewer `--workers`"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode_one(
+    slide_id: str, path: Path, target: Path, name: str, options: Options, tiles: Tiles, how: dict[str, Any]
+) -> dict[str, Any]:
+    """Make one bag; what the report says of it."""
+    network = _encoder(name, options)
+    try:
+        bag = encode_slide(path, network, tiles, slide_id=slide_id, **how)
+        write_bag(target, bag)
+    except InputError as error:
+        return {"slide_id": slide_id, "problem": f"{slide_id}: {error}"}
+    return _report(slide_id, "encoded", bag.attrs | {"tiles": len(bag.coords)})
+
+
+def _report(slide_id: str, status: str, attrs: dict[str, Any]) -> dict[str, Any]:
+    row = {"slide_id": slide_id, "status": status, "tiles": attrs["tiles"]}
+    return row | {"tissue_fraction": attrs["tissue_fraction"], "warning": attrs["mask_warning"]}
+
+
+@cache
+def _encoder(name: str, options: Options) -> TileEncoder:
+    """One encoder a process: making it takes seconds."""
+    return tile_encoder(name, **vars(options))
