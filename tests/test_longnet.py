@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hsa import attention
 from hsa.errors import InputError
@@ -148,6 +150,31 @@ def test_bounded_memory_gives_the_same_output_and_gradient(kernel, monkeypatch):
         got, wanted = got.unbind(-4), wanted.unbind(-4)
         torch.testing.assert_close(got[0], wanted[0], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(got[1][..., :21, :], wanted[1][..., :21, :], atol=1e-5, rtol=1e-4)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operators that run, and collects the devices of what they give."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.devices = [], set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        self.calls.append(func.overloadpacket._qualified_op_name)
+        self.devices |= {value.device.type for value in tree_leaves(output) if torch.is_tensor(value)}
+        return output
+
+
+def test_another_device_takes_few_steps_and_nothing_from_the_cpu():
+    """On the `meta` device, whose tensors have no values: what a GPU would be asked to do."""
+    qkv = torch.empty(3, 36, 16, 4097, 48, device="meta")  # a step of the published training
+    with Counted() as counted, torch.no_grad():
+        attention.branch(qkv, [4097] * 36, 1024, 1)
+    assert counted.devices == {"meta"}
+    rows, length = 36 * 5 * 16, 1024  # five segments
+    steps = -(-rows * length * length // attention.LOOP_SCORES)
+    assert steps <= counted.calls.count("aten::logsumexp") <= steps + 1 < 20
 
 
 def test_branch_weights_carry_no_gradient():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 UNVISITED = -1e8  # log-sum-exp of a token that a head does not visit in a branch
 PLAIN_SCORES = 2**20  # up to this many scores are held at once (4 MB in float32, a core's cache)
+LOOP_SCORES = 2**28  # and up to this many off the CPU (1 GB): a GPU waits for thousands of steps, not for its cache
 # Private to torch, hence optional: the one fused kernel of the CPU that tells its log-sum-exp. Twice as
 # fast on 10,000 tiles as the public one, after which the log-sum-exp is computed again.
 CPU_KERNEL = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
@@ -45,12 +46,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> tuple[Ten
         return output, lse.detach()
     output = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     with torch.no_grad():
-        step = max(1, PLAIN_SCORES // (rows * length))
+        step = max(1, (PLAIN_SCORES if q.is_cpu else LOOP_SCORES) // (rows * length))
         lse = torch.cat([scores(part).logsumexp(-1) for part in q.split(step, dim=2)], dim=2)
     return output, lse
 
 
-def visited(tokens: int, heads: int, segment: int, ratio: int) -> Tensor:
+def visited(tokens: int, heads: int, segment: int, ratio: int, device: torch.device | None = None) -> Tensor:
     """Tokens that each head visits in each segment.
 
     The heads fall into `ratio` contiguous groups; group j visits the tokens at j modulo `ratio` of a segment.
@@ -60,14 +61,15 @@ def visited(tokens: int, heads: int, segment: int, ratio: int) -> Tensor:
         heads: H.
         segment: tokens of a segment.
         ratio: dilation.
+        device: where to make them: on a GPU, each layer would wait for megabytes from the CPU.
 
     Returns:
         (segments, H, visits) rows of a table of H * N tokens, sorted by head; H * N stands for a zero
         token, which fills up the last segment to full length and every segment to a multiple of `ratio`.
     """
-    head = torch.arange(heads)[:, None]
-    place = head // math.ceil(heads / ratio) + ratio * torch.arange(math.ceil(segment / ratio))
-    token = segment * torch.arange(math.ceil(tokens / segment))[:, None, None] + place
+    head = torch.arange(heads, device=device)[:, None]
+    place = head // math.ceil(heads / ratio) + ratio * torch.arange(math.ceil(segment / ratio), device=device)
+    token = segment * torch.arange(math.ceil(tokens / segment), device=device)[:, None, None] + place
     return torch.where((place < segment) & (token < tokens), head * tokens + token, heads * tokens)
 
 
@@ -88,7 +90,7 @@ def branch(qkv: Tensor, lengths: list[int], segment: int, ratio: int) -> tuple[T
         Output (B, H, N, d) and log-sum-exp (B, H, N): 0 and `UNVISITED` where a head does not visit.
     """
     _, batch, heads, tokens, width = qkv.shape
-    index = visited(tokens, heads, min(segment, tokens), ratio).to(qkv.device)
+    index = visited(tokens, heads, min(segment, tokens), ratio, qkv.device)
     segments, _, visits = index.shape
     table = F.pad(qkv.flatten(2, 3), (0, 0, 0, 1)).index_select(2, index.flatten())
     q, k, v = table.view(3, batch * segments, heads, visits, width)
