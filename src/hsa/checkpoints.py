@@ -92,7 +92,7 @@ def load_fold(folder: Path, fold: int) -> tuple[SlideModel, dict[str, Any]]:
     if notes["stamp"] != record["stamp"]:
         raise InputError(f"{path} and its .safetensors are of two runs: delete both and train again")
     settings = record["settings"]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # the model starts on the CPU
         model = SlideModel(**settings["input"], model=Model(**settings["model"]))
     model.load_state_dict(weights)
     return model.eval(), record

@@ -119,7 +119,7 @@ def measure_step(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # the model starts on the CPU
             network = SlideModel(in_dim, encoder, model).to(device).train().encoder
         side = math.ceil(math.sqrt(tiles))
         coords = torch.stack([torch.arange(tiles) % side, torch.arange(tiles) // side], 1).expand(bags, -1, -1) * 256

@@ -3,6 +3,7 @@
 Prediction needs the H&E bags alone: `embed_he` reads nothing else.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,8 @@ def fit(
     """Train a method on every fold of a marker, then embed every slide with the model of every fold.
 
     What is done is kept: finished folds with the same stamp, finished epochs of an interrupted one. A run
-    that was interrupted ends in the same weights, bit for bit, as one that was not.
+    that was interrupted ends in the same weights as one that was not: bit for bit on a CPU, on a GPU as far as
+    torch has deterministic kernels (it warns of those that it has not).
 
     Args:
         study: the study.
@@ -74,7 +76,8 @@ def fit(
     origin = [bags.origin(first["he"]), bags.origin(first["ihc"]), folds.to_csv(index=False)]
     epochs = study.training.epochs if way.losses else 0
     total, name = study.evaluation.folds * epochs, f"{marker} {method}"
-    with _repeatable(threads), tqdm(total=total, desc=name, unit="epoch", disable=not progress) as bar:
+    shown = progress and fabric.is_global_zero
+    with _repeatable(fabric.device, threads), tqdm(total=total, desc=name, unit="epoch", disable=not shown) as bar:
         for fold, rows in folds.groupby("fold"):
             training = (chosen or {}).get(fold, study.training)
             settings = {
@@ -165,7 +168,7 @@ def _embed(
     for fold, rows in folds[folds[stain] != ""].groupby("fold"):
         model, record = checkpoints.load_fold(folder, fold)
         training = Training(**record["settings"]["training"])
-        with _repeatable(threads):
+        with _repeatable(fabric.device, threads):
             values = embed_slides(fabric, model.to(fabric.device), bags, rows[stain], stain, training)
         named = {
             "slide_id": rows[stain],
@@ -191,14 +194,16 @@ def _one_device(training: Training) -> Fabric:
 
 
 @contextmanager
-def _repeatable(threads: int) -> Iterator[None]:
+def _repeatable(device: torch.device, threads: int) -> Iterator[None]:
     """Deterministic kernels where there are some, this many CPU threads; torch is left as it was found."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products on a GPU differ from run to run
     before = torch.get_num_threads()
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with torch.random.fork_rng():
+        # Of this process's GPU alone: to keep another's generator would take memory there.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
         torch.set_num_threads(before)
