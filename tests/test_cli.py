@@ -37,6 +37,12 @@ def test_help_lists_the_steps_in_order():
     assert "2 wrong input" in text
 
 
+def test_help_waits_for_no_heavy_package():
+    heavy = "{'numpy', 'pandas', 'torch', 'sklearn', 'scipy', 'matplotlib'}"
+    asked = f"import sys, hsa.cli; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -7,9 +7,10 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # half a second, which `hsa --help` need not wait for
+    import pandas as pd
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parents[1]  # of an editable install: holds notebooks/, book/, studies/
@@ -55,7 +56,7 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
 
 
-def write_frame(path: str | Path, frame: pd.DataFrame) -> None:
+def write_frame(path: str | Path, frame: "pd.DataFrame") -> None:
     """Write a frame as CSV or Parquet, by the suffix of `path`, whole or not at all."""
     with replacing(path) as temporary:
         if temporary.suffix == ".parquet":
