@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from functools import partial
 
 import h5py
@@ -252,11 +253,17 @@ def test_an_int8_study_makes_its_model_once_and_its_bags_stay_near_float32(make_
     assert made == ["torch"]
 
 
-def test_features_that_are_not_finite_are_never_written(tmp_path, bag):
-    bag.features[3, 2] = np.inf
+@pytest.mark.parametrize("value", [np.inf, np.nan, 70_000.0])  # float16 ends at 65,504
+def test_features_that_are_not_finite_are_never_written(tmp_path, bag, value):
+    features = bag.features.astype(np.float32)
+    features[3, 2] = value
     with pytest.raises(InputError, match="not finite"):
-        write_bag(tmp_path / "a.h5", bag)
+        write_bag(tmp_path / "a.h5", replace(bag, features=features))
     assert files(tmp_path) == []
+    with h5py.File(tmp_path / "b.h5", "w") as file:  # as another tool may have written it
+        file["features"], file["coords"] = features, bag.coords
+    with pytest.raises(InputError, match="not finite"):
+        read_bag(tmp_path / "b.h5")
 
 
 def broken(path, kind):

@@ -30,10 +30,15 @@ class Bag:
 
 
 def write_bag(path: str | Path, bag: Bag) -> None:
-    """Write a bag as HDF5, whole or not at all: contiguous `features` and `coords`, attributes."""
-    check_arrays(path, bag.features, bag.coords)
+    """Write a bag as HDF5, whole or not at all: contiguous `features` and `coords`, attributes.
+
+    Raises:
+        InputError: the arrays do not fit, or a feature is not finite as float16 (65504 is the largest).
+    """
+    features = _half(bag.features)
+    check_arrays(path, features, bag.coords)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.create_dataset("features", data=bag.features.astype(np.float16))
+        file.create_dataset("features", data=features)
         file.create_dataset("coords", data=bag.coords.astype(np.int64))
         if bag.colours is not None:
             file.create_dataset("colours", data=bag.colours.astype(np.float32))
@@ -63,8 +68,9 @@ def read_bag(path: str | Path) -> Bag:
         raise InputError(
             f"bag {path} is not a readable HDF5 file ({error}): delete it and run `hsa features` again"
         ) from error
+    features = _half(features)
     check_arrays(path, features, coords)
-    return Bag(features.astype(np.float16, copy=False), coords.astype(np.int64, copy=False), attrs, colours)
+    return Bag(features, coords.astype(np.int64, copy=False), attrs, colours)
 
 
 def attributes(path: Path) -> dict[str, Any] | None:
@@ -110,6 +116,12 @@ def plain_attribute(path: str | Path, key: str, value: Any) -> str | int | float
     return plain
 
 
+def _half(features: np.ndarray) -> np.ndarray:
+    """Features as float16; one that is too large for it becomes infinite, which `check_arrays` then refuses."""
+    with np.errstate(over="ignore"):
+        return features.astype(np.float16, copy=False)
+
+
 def check_arrays(path: str | Path, features: np.ndarray, coords: np.ndarray) -> None:
     """Check that the arrays of a bag fit each other: (N, D) finite, and integer (N, 2).
 
@@ -122,4 +134,7 @@ def check_arrays(path: str | Path, features: np.ndarray, coords: np.ndarray) -> 
             "fit; expected (N, D) and integer (N, 2) with the same N"
         )
     if not np.isfinite(features).all():
-        raise InputError(f"bag {path}: features that are not finite; make the bag again with `hsa features`")
+        raise InputError(
+            f"bag {path}: features that are not finite, or too large for float16 (65504); make the bag again with "
+            "`hsa features`"
+        )
