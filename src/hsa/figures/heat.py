@@ -37,7 +37,7 @@ def heat_overlay(
         mpp_thumbnail: um per pixel of the thumbnail.
         mpp_level0: um per pixel of level 0.
         tumour: (h', w') bool, true tumour over the same area at any resolution; drawn as a contour.
-        limit: |importance| of the full colour; the largest one by default. Give one for slides that are compared.
+        limit: absolute importance of the full colour; by default the largest. Give one for slides that are compared.
 
     Returns:
         The axes, in pixels of the thumbnail.
@@ -83,7 +83,7 @@ def heat_bar(axes: Axes | np.ndarray, limit: float, label: str = "importance of 
 
     Args:
         axes: the overlays, of one figure and with one `limit`.
-        limit: |importance| of the full colour.
+        limit: absolute importance of the full colour.
         label: name of the importance.
 
     Returns:
