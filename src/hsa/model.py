@@ -1,12 +1,16 @@
 """A slide encoder with its input scaling and classification head: all that a fold learns."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from hsa.batches import Batch
 from hsa.longnet import LongNet
 from hsa.pooling import GatedABMIL, MeanPool
 from hsa.settings import Model
+
+if TYPE_CHECKING:  # a model knows tensors; what reads bags from files knows it
+    from hsa.batches import Batch
 
 STAINS = ("he", "ihc")
 
@@ -74,19 +78,19 @@ class SlideModel(nn.Module):
         getattr(self, f"{stain}_mean").copy_(mean)
         getattr(self, f"{stain}_deviation").copy_(deviation)
 
-    def standardise(self, batch: Batch, stain: str) -> Tensor:
+    def standardise(self, batch: "Batch", stain: str) -> Tensor:
         """Scaled features (B, N, D); padding is zero."""
         scaled = (batch.features - getattr(self, f"{stain}_mean")) / getattr(self, f"{stain}_deviation")
         return scaled * batch.mask[..., None]
 
-    def embed(self, batch: Batch, stain: str, masked: Tensor | None = None) -> Tensor:
+    def embed(self, batch: "Batch", stain: str, masked: Tensor | None = None) -> Tensor:
         """Embed slides (B, dim) of one stain, with the tiles `masked` (B, N) set to zero."""
         features = self.standardise(batch, stain)
         if masked is not None:
             features = features * ~masked[..., None]
         return self.encoder(features, batch.coords, batch.mask, **self.options)
 
-    def forward(self, he: Batch, masked: Tensor | None = None, ihc: Batch | None = None) -> dict[str, Tensor]:
+    def forward(self, he: "Batch", masked: Tensor | None = None, ihc: "Batch | None" = None) -> dict[str, Tensor]:
         """Embed what the losses need, in one call of the encoder.
 
         Args:
