@@ -26,9 +26,8 @@ from hsa.checkpoints import load_fold
 from hsa.encoders import TileEncoder, tile_encoder
 from hsa.encoding import encoder_options
 from hsa.errors import InputError
-from hsa.features import encode_slide
+from hsa.features import encode_slide, source
 from hsa.heatmaps import Score, occlusion, probe_score
-from hsa.readers import slide_files
 from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.stamps import FEATURES
@@ -158,8 +157,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     if not path.exists():
         raise InputError(f"slide {path} does not exist: correct the path")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
-    size = sum(file.stat().st_size for file in slide_files(path))
-    stamp = files.stamp([*settings, str(path.resolve()), size, mpp], *FEATURES)
+    stamp = files.stamp([*settings, str(path.resolve()), source(path, mpp)], *FEATURES)
     target = bags / f"{name}.h5"
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
         options = {"slide_id": name, "mpp": mpp, "batch": predictor.encoder.batch, "stamp": stamp}

@@ -56,7 +56,7 @@ def fold_map(ax: Axes, folds: pd.DataFrame) -> Axes:
     names = list(SPLITS)
     table = folds.assign(code=folds["split"].map(names.index)).pivot(index="fold", columns="case_id", values="code")
     first = folds[folds["split"] == "test"].sort_values(["fold", "case_id"])["case_id"]
-    order = [*first, *(case for case in table.columns if case not in set(first))]
+    order = [*first, *table.columns.difference(first)]
     cells = np.ma.masked_invalid(table[order].to_numpy(float))
     ax.pcolormesh(cells, cmap=ListedColormap(list(SPLITS.values())), vmin=0, vmax=2, rasterized=True)
     ax.hlines(range(1, len(table)), 0, len(order), color="white", linewidth=3)
