@@ -201,6 +201,7 @@ def test_on_a_gpu_workers_are_readers_of_one_process(make_slide, stand_in, tmp_p
     slides = cohort(a=make_slide("a.tif", seed=1), b=make_slide("b.tif", seed=2))
     encode_cohort(slides, tmp_path / "bags", Encoder(), TILES, stamp="1", workers=3, progress=False)
     assert seen == [3, 3]  # recorded here, in this process
+    assert encoding._encoder.cache_info().currsize == 0  # training has the GPU to itself
 
 
 def test_a_killed_worker_says_what_to_do():

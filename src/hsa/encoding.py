@@ -74,6 +74,7 @@ def encode_cohort(
         for row in _run(pending, min(processes, len(pending))):
             rows.append(row)
             bar.update()
+    _encoder.cache_clear()  # a foundation model holds gigabytes of the GPU that training may want next
     problems = sorted(row["problem"] for row in rows if "problem" in row)
     if problems:
         raise InputError(
