@@ -5,7 +5,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from hsa.comparison import confidence_gain, delong, holm, paired_bootstrap, signed_rank
+from hsa.comparison import confidence_gain, delong, holm, paired_bootstrap, signed_rank, with_seeds
 from hsa.errors import InputError
 from hsa.metrics import METRICS, patient_draws, point
 
@@ -147,6 +147,36 @@ def test_seeds_are_paired_and_share_the_draws():
     once, copies = paired_bootstrap(first, second, 200), paired_bootstrap(seeds(first, 3, 0), seeds(second, 3, 0), 200)
     assert copies["roc_auc"] == pytest.approx({**once["roc_auc"], "seeds": 3, "seed_sd": 0}, abs=1e-9)
     assert once["roc_auc"]["seed_sd"] is None
+
+
+def test_other_seeds_widen_a_difference():
+    gain = {"value": 0.03, "low": 0.01, "high": 0.05, "n": 10_000, "seeds": 5, "seed_sd": 0.0}
+    error = 0.02 / stats.t.ppf(0.975, 9999)
+    alone = with_seeds({**gain, "seeds": 1, "seed_sd": None})
+    assert alone == pytest.approx({"value": 0.03, "low": 0.01, "high": 0.05, "p": 2 * stats.t.sf(0.03 / error, 9999)})
+    assert with_seeds(gain) == pytest.approx(alone)
+    # Almost all of the variance is that of the seeds: a one-sample t test of their five differences.
+    differences = np.array([0.1, -0.2, 0.4, 0.3, 0.0])
+    mean, sd = differences.mean(), differences.std(ddof=1)
+    wide = with_seeds({"value": mean, "low": mean - 1e-4, "high": mean + 1e-4, "n": 500, "seeds": 5, "seed_sd": sd})
+    test = stats.ttest_1samp(differences, 0)
+    low, high = test.confidence_interval()
+    assert [wide[key] for key in ("low", "high", "p")] == pytest.approx([low, high, test.pvalue], abs=1e-4)
+
+
+def test_intervals_with_seeds_hold_the_truth_as_often_as_they_say():
+    rng, studies, cases, seeds = np.random.default_rng(0), 4000, 0.01, 0.02
+    found = []
+    for _ in range(studies):
+        trained = cases * rng.standard_normal() + seeds * rng.standard_normal(5)  # the true difference is 0
+        value, half = trained.mean(), stats.t.ppf(0.975, 499) * cases
+        gain = {"value": value, "low": value - half, "high": value + half, "n": 500, "seeds": 5}
+        wide = with_seeds({**gain, "seed_sd": trained.std(ddof=1)})
+        found.append((gain["low"] <= 0 <= gain["high"], wide["low"] <= 0 <= wide["high"], wide["p"] < 0.05))
+    alone, wide, rejected = np.mean(found, axis=0)
+    assert alone < 0.9
+    assert 0.93 < wide < 0.97
+    assert rejected == pytest.approx(1 - wide)
 
 
 def test_delong_averages_placement_values_over_seeds():

@@ -6,7 +6,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from hsa import staging
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.study import load
+from hsa.study import ManifestCohort, load
 
 
 @pytest.fixture
@@ -45,6 +45,9 @@ def test_a_page_is_told_apart_from_its_sisters(study, chapter):
     assert figure.metadata.mystnb["figure"] == {"name": "fig-roc-pd-l1", "caption": "ROC of PD-L1."}
     assert figure.metadata.mystnb["image"]["alt"] == "Curves, PD-L1."
     assert table.cell_type == "markdown" and "| `seed` | 0 | 0 | random seed |" in table.source
+    assert table.source.startswith("**Simulated tissue**")
+    real = study.model_copy(update={"cohort": ManifestCohort(kind="manifest", manifest="manifest.csv")})
+    assert "Simulated" not in staging.staged_notebook(real, "PD-L1", *chapter).cells[1].source
     assert page.metadata["hsa_source"] == "notebooks/03_baseline_comparison.ipynb"
 
 

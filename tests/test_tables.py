@@ -72,12 +72,27 @@ def test_the_headline_has_a_row_for_each_stain_and_method(study, summary):
 
 def test_the_verdict_follows_the_interval(summary):
     def verdict(low, high):
-        summary["difference"]["P53"] = {"metrics": {"roc_auc": number(0, low, high)}}
+        summary["difference"]["P53"] = {"metrics": {"roc_auc": number((low + high) / 2, low, high) | seeds}}
         return tables.verdict(summary).split("\n- ")[1]
 
+    seeds = {}
     assert "predicts better" in verdict(0.01, 0.05)
     assert "predicts worse" in verdict(-0.05, -0.01)
     assert "no difference" in verdict(-0.05, 0.05)
+    assert "scores higher with alignment, but" in verdict(0.001, 0.05), "three stains: corrected, it is not settled"
+    assert "is shown for 0 of 3 stains" in tables.lead(summary)
+    seeds = {"seeds": 5, "seed_sd": 0.05}
+    assert "scores lower with alignment, but" in verdict(-0.05, -0.01), "other seeds could tell otherwise"
+    assert "[−0.050, −0.010], with other seeds [−0." in verdict(-0.05, -0.01)
+    seeds = {"seeds": 5, "seed_sd": 0.005}
+    assert "predicts better" in verdict(0.01, 0.05)
+    assert "predicts better is shown for 1 of 3 stains" in tables.lead(summary)
+
+
+def test_the_lead_says_whether_slides_are_simulated(summary):
+    assert "on simulated slides" in tables.lead(summary) and "is simulated" in tables.simulated(summary)
+    summary["ceiling"] = {marker: {} for marker in summary["ceiling"]}
+    assert "simulated" not in tables.lead(summary) + tables.simulated(summary)
 
 
 def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
@@ -95,14 +110,15 @@ def test_the_tables_say_what_the_summary_says(summary):
     assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | one seed |" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
+    assert "| +0.021 [−0.031, +0.072] | one seed | +0.021" in made["x_difference.md"]
     assert "+0.021 [−0.031, +0.072] | 0.345 (0.900) | < 0.001 (0.900) | 0.250 (0.900) |" in made["x_difference.md"]
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
     assert "unknown" in made["x_published.md"]
     assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]
     assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] |" in made["x_power.md"]
-    assert (
-        "| +0.030 [−0.010, +0.070]* |" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
-    )
+    assert "| +0.030 [−0.010, +0.070] |" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
+    summary["against_baseline"]["P53"]["full"]["roc_auc"] = number(0.03, 0.01, 0.05)
+    assert "| +0.030 [+0.010, +0.050]* |" in tables.ablation(summary)
     summary["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
     assert "| 0.712 [0.611, 0.813] | 0.022 |" in tables.prediction(summary)
     order = [line.split(" | ")[0] for line in made["x_ablation.md"].splitlines()]

@@ -26,9 +26,13 @@ _FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above th
 :name: fig-sweep
 :alt: A panel for each thing that is changed; in each, the gain for the stains, with intervals, around a zero line.
 
-ROC AUC of {full} minus that of {base}, with 95 % confidence intervals of a paired bootstrap. Each point is a study
-of its own.
+ROC AUC of {full} minus that of {base}, with 95 % confidence intervals of a paired bootstrap over patients. One
+training seed a point.
 ```
+
+The middle point, one study, stands on every axis. Points of an axis share cases, so they are not independent. The
+intervals leave the training seed out: in {{doc}}`reference` the gain scatters from seed to seed with an SD of {spread}.
+Nor are they corrected for the number of points, and the largest of many gains is too large by luck.
 
 """
 
@@ -48,13 +52,14 @@ def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
     made = tables.fragments(main, "reference_") if main else dict.fromkeys(tables.names("reference_"), _ABSENT)
     made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
     made["control_alignment.md"] = vanished(shuffled, main) if shuffled else _ABSENT
-    made["short.md"] = tables.verdict(main or here)
+    made["short.md"] = f"{tables.lead(main or here)}\n{tables.verdict(main or here)}"
     made["planning.md"] = planning()
     made["sweep.md"] = _ABSENT
     if main and (folder / "sweep.csv").is_file():
         full, base = tables.compared(main)
         sweep = pd.read_csv(folder / "sweep.csv")
-        made["sweep.md"] = _FIGURE.format(full=full, base=base.lower()) + settled(sweep) + levels(sweep, main)
+        told = _FIGURE.format(full=full, base=base.lower(), spread=_spread(main))
+        made["sweep.md"] = told + settled(sweep) + levels(sweep, main)
     return made
 
 
@@ -107,7 +112,7 @@ def vanished(shuffled: tables.Summary, main: tables.Summary | None) -> str:
 
 
 def settled(sweep: pd.DataFrame) -> str:
-    """Say at how many points (times stains) of each axis alignment helps, harms, or leaves the question open."""
+    """Count the points (times stains) of each axis whose interval lies above 0, below it, or holds it."""
     rows = []
     for axis, points in sweep.groupby("axis", sort=False):
         helps, harms = int((points["low"] > 0).sum()), int((points["high"] < 0).sum())
@@ -115,7 +120,7 @@ def settled(sweep: pd.DataFrame) -> str:
         gain = {"value": best["gain"], "low": best["low"], "high": best["high"]}
         most = f"{tables.interval(gain, sign=True)} ({best['marker']} at {best['value']:g})"
         rows.append([axis, *map(str, (len(points), helps, harms, len(points) - helps - harms)), most])
-    head = ["axis", "points", "helps", "harms", "open", "largest gain of AUC"]
+    head = ["axis", "intervals", "above 0", "below 0", "hold 0", "largest gain of AUC"]
     return tables.table(head, rows)
 
 
@@ -130,6 +135,13 @@ def levels(sweep: pd.DataFrame, main: tables.Summary) -> str:
     ]
     head = ["axis", "value", *(titles.get(name, name) for name in names)]
     return _LEVELS + tables.table(head, rows)
+
+
+def _spread(main: tables.Summary) -> str:
+    """SD over the training seeds of the gain of one, lowest and highest of the stains."""
+    gains = [main["difference"][marker]["metrics"]["roc_auc"] for marker in main["provenance"]["markers"]]
+    known = sorted(gain["seed_sd"] for gain in gains if gain.get("seed_sd") is not None)
+    return f"{known[0]:.3f} to {known[-1]:.3f}" if known else "unknown size"
 
 
 def _noted(text: str, null: float) -> str:

@@ -81,8 +81,8 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
     """Turn an executed notebook into a page.
 
     The title names the marker; figure names, and references to them, end in the marker, as the book needs
-    them unique; the parameter cells become a table; the metadata name the committed notebook, so that launch
-    buttons open that.
+    them unique; the parameter cells become a table, above which stands whether the tissue is
+    simulated; the metadata name the committed notebook, so that launch buttons open that.
     """
     page = nbformat.read(executed, as_version=4)
     tag = marker.lower()
@@ -118,8 +118,12 @@ def _parameter_table(study: Study, marker: str, source: Path) -> str:
     ]
     stamp = report.provenance(study)
     versions = ", ".join(f"{name} {stamp[name]}" for name in ("hsa", "python", "torch", "numpy", "scikit-learn"))
+    simulated = (
+        "**Simulated tissue** ({doc}`/book/virtual_tissue`): no number on this page says anything about patients."
+    )
     return "\n".join(
         [
+            *([simulated, ""] if study.cohort.kind == "virtual" else []),
             "| parameter | this page | default | meaning |",
             "|---|---|---|---|",
             *rows,

@@ -5,6 +5,7 @@ from typing import Any
 
 from hsa import steps
 from hsa.ceilings import TITLES as CEILINGS
+from hsa.comparison import holm, with_seeds
 from hsa.study import Study
 
 Summary = dict[str, Any]
@@ -58,7 +59,7 @@ def names(prefix: str = "") -> list[str]:
 
 def _pieces() -> tuple[Callable[[Summary], str], ...]:
     tests = (prediction, more_metrics, difference, ablation)
-    return (*tests, alignment, maps, published, power, verdict)
+    return (*tests, alignment, maps, published, power, verdict, simulated)
 
 
 def table(head: list[str], rows: list[list[str]], words: bool = False) -> str:
@@ -110,24 +111,28 @@ def difference(summary: Summary) -> str:
             (wilcoxon["positives"]["p"], holm["wilcoxon_positives"][marker]),
             (wilcoxon["negatives"]["p"], holm["wilcoxon_negatives"][marker]),
         )
-        gains = [interval(found["metrics"][metric], sign=True) for metric in ("roc_auc", "weighted_f1")]
+        auc, f1 = (found["metrics"][metric] for metric in ("roc_auc", "weighted_f1"))
+        gains = [interval(auc, sign=True), _seeds_too(auc) or "one seed", interval(f1, sign=True)]
         rows.append([marker, *gains, *(f"{_p(p)} ({_p(corrected)})" for p, corrected in pairs)])
-    head = ["", "ROC AUC", "weighted F1", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
+    head = ["", "ROC AUC", "with other seeds", "weighted F1", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
     full, base = compared(summary)
     said = f"{full} minus {base.lower()}, on the same cases. In brackets: p corrected over the stains (Holm)."
     return f"{said} The published Wilcoxon tests are taken over positive (+) and negative cases.\n\n{table(head, rows)}"
 
 
 def ablation(summary: Summary) -> str:
-    """Every method against the baseline: difference of ROC AUC; a star where DeLong's p is below 0.05."""
+    """Every method against the baseline: difference of ROC AUC; a star where p, of cases and seeds, is below 0.05."""
     markers, named = _markers(summary), titles_of(summary)
     rows = []
     for name, title in named.items():
         if name == summary["provenance"]["baseline"]:
             continue
-        found = [summary["against_baseline"][marker][name] for marker in markers]
-        rows.append([title, *(f"{interval(f['roc_auc'], sign=True)}{'*' * (f['p'] < 0.05)}" for f in found)])
-    note = "\nA star marks p < 0.05 in DeLong's test, not corrected for the number of tests.\n"
+        found = [summary["against_baseline"][marker][name]["roc_auc"] for marker in markers]
+        rows.append([title, *(f"{interval(f, sign=True)}{'*' * (with_seeds(f)['p'] < 0.05)}" for f in found)])
+    note = (
+        "\nIntervals are over cases. A star marks p < 0.05 over cases and, where there are several, training seeds; "
+        "it is not corrected for the number of tests.\n"
+    )
     return table(["ROC AUC minus the baseline's", *markers], rows) + note
 
 
@@ -185,25 +190,91 @@ def power(summary: Summary) -> str:
 
 
 def verdict(summary: Summary) -> str:
-    """Say in words what the intervals say: better, worse, or not settled."""
+    """Say in words what the intervals say: better, worse, or not settled, seeds and number of stains allowed for."""
     full, base = compared(summary)
-    lines = []
+    corrected, lines = _corrected(summary), []
     for marker in _markers(summary):
-        found = summary["difference"][marker]
-        auc = found["metrics"]["roc_auc"]
-        if auc["low"] > 0:
-            says = "predicts better with alignment than without"
-        elif auc["high"] < 0:
-            says = "predicts worse with alignment than without"
+        auc = summary["difference"][marker]["metrics"]["roc_auc"]
+        if corrected[marker] < 0.05:
+            says = f"predicts {'better' if auc['value'] > 0 else 'worse'} with alignment than without"
+        elif auc["low"] > 0 or auc["high"] < 0:
+            scored = "higher" if auc["low"] > 0 else "lower"
+            says = f"scores {scored} with alignment, but seeds and number of stains leave open whether by chance"
         else:
             says = "shows no difference that this cohort could settle"
-        aligned = summary["alignment"][marker][summary["provenance"]["full"]]["alignment"]
+        seeds = f", with other seeds {_seeds_too(auc)}" if _seeds_too(auc) else ""
+        aligned, before = _of_both(summary, marker, "alignment")
         apart = "lie nearer to each other than to others" if aligned["low"] > 0 else "lie no nearer than others"
         lines.append(
-            f"- **{marker}** {says}: ROC AUC differs by {interval(auc, sign=True)}. H&E slides and their own IHC "
-            f"sections {apart} (alignment {interval(aligned, sign=True)}).{_beside_plain(summary, marker)}"
+            f"- **{marker}** {says}: ROC AUC differs by {interval(auc, sign=True)}{seeds}; p = "
+            f"{_p(corrected[marker])}, corrected over the stains. H&E slides and their own IHC "
+            f"sections {apart} (alignment {interval(aligned, sign=True)}, the baseline's "
+            f"{interval(before, sign=True)}).{_beside_plain(summary, marker)}"
         )
-    return f"{full} against {base.lower()}, {summary['provenance']['title'].lower()}:\n\n" + "\n".join(lines) + "\n"
+    count = len(summary["provenance"].get("seeds", [0]))
+    trained = "one training seed" if count == 1 else f"mean of {count} training seeds"
+    return f"{full} against {base.lower()}, {summary['provenance']['title'].lower()}, {trained}:\n\n" + "\n".join(
+        [*lines, ""]
+    )
+
+
+def lead(summary: Summary) -> str:
+    """Sum the verdict up in four sentences."""
+    markers, corrected = _markers(summary), _corrected(summary)
+    full, count = summary["provenance"]["full"], len(_markers(summary))
+    gain = {marker: summary["difference"][marker]["metrics"]["roc_auc"]["value"] for marker in markers}
+    better, worse = (sum(corrected[m] < 0.05 and s * gain[m] > 0 for m in markers) for s in (1, -1))
+    hits = zip(*(_of_both(summary, marker, "recall_1") for marker in markers), strict=True)
+    found, before = (_range([f"{hit['value']:.0%}" for hit in both]) for both in hits)
+    said = (
+        f"**In short**, on {'simulated' if _is_simulated(summary) else 'these'} slides: an H&E slide finds its own IHC "
+        f"section first among those of its test fold in {found} of cases, without alignment in {before}. That "
+        f"alignment predicts better is shown for {better} of {count} stains, that it predicts worse for {worse}; the "
+        "rest is open."
+    )
+    methods = [summary["prediction"][marker] for marker in markers]
+    if all("mean_pool" in found for found in methods):
+        plain = sum(found["mean_pool"]["roc_auc"]["value"] > found[full]["roc_auc"]["value"] for found in methods)
+        said += (
+            f" Mean-pooled tiles, for which nothing is trained, score a higher ROC AUC than the full method in {plain} "
+            f"of {count}."
+        )
+    return f"{said}\n"
+
+
+def _of_both(summary: Summary, marker: str, measure: str) -> list[dict[str, Any]]:
+    """An alignment measure of the full method and of the baseline."""
+    return [summary["alignment"][marker][summary["provenance"][key]][measure] for key in ("full", "baseline")]
+
+
+def _range(shares: list[str]) -> str:
+    return " to ".join(
+        dict.fromkeys((min(shares, key=lambda s: float(s[:-1])), max(shares, key=lambda s: float(s[:-1]))))
+    )
+
+
+def simulated(summary: Summary) -> str:
+    """Say whether the slides are simulated."""
+    if _is_simulated(summary):
+        return "**The cohort is simulated** ({doc}`virtual_tissue`). Its numbers say nothing about patients.\n"
+    return f"*{summary['provenance']['title']}.*\n"
+
+
+def _is_simulated(summary: Summary) -> bool:
+    return all("oracle" in summary["ceiling"][marker] for marker in _markers(summary))  # only there is the truth known
+
+
+def _corrected(summary: Summary) -> dict[str, float]:
+    """Two-sided p of the difference of AUC, over cases and training seeds, corrected over the stains (Holm)."""
+    gains = {marker: summary["difference"][marker]["metrics"]["roc_auc"] for marker in _markers(summary)}
+    return holm({marker: with_seeds(gain)["p"] for marker, gain in gains.items()})
+
+
+def _seeds_too(gain: dict[str, Any]) -> str:
+    """Write the interval of a difference over cases and training seeds; nothing where there is one seed."""
+    if (gain.get("seeds") or 1) == 1:
+        return ""
+    return interval(with_seeds(gain), sign=True).partition(" ")[2]
 
 
 def _beside_plain(summary: Summary, marker: str) -> str:
