@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -238,6 +240,15 @@ def test_absent_empty_and_broken_manifests(tmp_path):
     path.write_text("patient_id,case_id,slide_id,stain,path,label_P53,label_Ki-67\n")
     with pytest.raises(InputError, match="no rows"):
         read_manifest(path, MARKERS)
+
+
+def test_cases_without_a_label_may_be_fewer_than_the_folds(manifest):
+    frame, read = manifest
+    frame.loc[frame["case_id"] == "c07", "label_P53"] = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folds = read(frame).folds("P53", 5, seed=0)
+    assert (folds[folds["split"] == "test"]["case_id"] == "c07").sum() == 1
 
 
 def test_a_design_takes_the_first_cases_and_forgets_labels_of_training_cases_only(manifest):

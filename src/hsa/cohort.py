@@ -1,5 +1,6 @@
 """A cohort: patients, cases, slides, stains and labels, read from a manifest; its folds."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,8 +111,10 @@ class Cohort:
                 )
         else:
             dealer = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
-            for k, (_, test) in enumerate(dealer.split(cases, classes, cases["patient_id"])):
-                part[test] = k
+            with warnings.catch_warnings():  # of unlabelled cases there may be fewer than folds
+                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+                for k, (_, test) in enumerate(dealer.split(cases, classes, cases["patient_id"])):
+                    part[test] = k
         tables = []
         for k in range(n):
             split = np.select([part == k, part == (k + 1) % n], ["test", "val"], "train")
