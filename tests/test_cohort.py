@@ -205,7 +205,7 @@ def test_numbers_become_classes_at_the_cut_offs(manifest):
     assert cases["label"].sum() == 10
     for text in ("many", "nan"):
         frame.loc[0, "label_P53"] = text
-        with pytest.raises(InputError, match=f"row 2: label_P53 '{text}': give a number, or nothing"):
+        with pytest.raises(InputError, match=f"row 2: label_P53 '{text}': give a number such as 12.5, or nothing"):
             read(frame, {"P53": three})
 
 
@@ -240,6 +240,13 @@ def test_absent_empty_and_broken_manifests(tmp_path):
     path.write_text("patient_id,case_id,slide_id,stain,path,label_P53,label_Ki-67\n")
     with pytest.raises(InputError, match="no rows"):
         read_manifest(path, MARKERS)
+
+
+def test_fields_may_be_parted_by_semicolons(manifest, tmp_path):
+    frame, read = manifest
+    whole = read(frame).slides
+    frame.to_csv(tmp_path / "manifest.csv", index=False, sep=";", encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(read_manifest(tmp_path / "manifest.csv", MARKERS).slides, whole)
 
 
 def test_cases_without_a_label_may_be_fewer_than_the_folds(manifest):

@@ -75,7 +75,7 @@ def test_what_is_no_slide_or_not_read_is_told(tmp_path):
     assert draft.unread == reasons | odd
     said = draft.summary()
     assert said.startswith("read by {case}_{stain}: 4 slides (3 HE, 1 P53), 3 cases, 3 patients\n7 files are not in it")
-    assert "often end in CK7 (2): a stain to add?" in said
+    assert "often end in CK7 (2): another marker (`--marker`), or another spelling (`--alias CK7=P53`)?" in said
     assert "patient_id is the case_id" in said
     assert "mpp is to be filled in for 4 slides" in said
 
@@ -124,6 +124,20 @@ def test_a_draft_with_labels_is_a_manifest(tmp_path, make_slide):
     assert cohort.labels["P53"].dropna().to_dict() == {"C1": 0, "C2": 1}
 
 
+def test_labels_may_come_from_any_spreadsheet(tmp_path):
+    touch(tmp_path, "C1_HE.svs", "C2_HE.svs")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("case_id;HER2\nC1; 3+\nC2;0\n", encoding="utf-8-sig")
+    draft = draft_manifest(tmp_path, ["HER2"], labels=labels)
+    assert table(draft, "case_id", "label_HER2") == [("C1", "3+"), ("C2", "0")]
+    labels.write_text("case_id,HER2\nC1,0\nC1,1\n")
+    with pytest.raises(InputError, match="case 'C1' has several rows"):
+        draft_manifest(tmp_path, ["HER2"], labels=labels)
+    labels.write_text("Case,HER2\nC1,0\n")
+    with pytest.raises(InputError, match="no column case_id; found Case, HER2"):
+        draft_manifest(tmp_path, ["HER2"], labels=labels)
+
+
 def test_an_existing_manifest_is_kept_unless_forced(tmp_path):
     draft = draft_manifest(touch(tmp_path, "C1_HE.svs"), MARKERS)
     (tmp_path / "manifest.csv").write_text("mine")
@@ -138,12 +152,12 @@ def test_an_existing_manifest_is_kept_unless_forced(tmp_path):
     ("names", "given", "message"),
     [
         ([], {}, "no slides in it"),
-        (["scan1.svs"], {}, "none of .* reads none of 1 files such as 'scan1.svs'"),
-        (["C1_HE.svs"], {"pattern": "{case}-{stain}"}, "reads none of 1 files"),
+        (["scan1.svs"], {}, "patterns {case}_{stain}.* fit none of 1 files such as 'scan1.svs'.*`--pattern`"),
+        (["C1_HE.svs"], {"pattern": "{case}-{stain}"}, "pattern {case}-{stain} fits none of 1 files"),
         (["C1_HE.svs"], {"pattern": "{case}_{dye}"}, "needs {case} and {stain}"),
         (["C1_HE.svs"], {"pattern": "{case}_{case}_{stain}"}, "each once"),
         (["C1_HE.svs"], {"aliases": {"CD3": "CD-3"}}, "'CD-3' is none of HE, P53"),
-        (["C1_HE.svs", "l.csv"], {"labels": "l.csv"}, "no readable CSV"),
+        (["C1_HE.svs", "l.csv"], {"labels": "l.csv"}, "not a readable CSV"),
     ],
 )
 def test_what_cannot_be_drafted_is_refused(tmp_path, names, given, message):

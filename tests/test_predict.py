@@ -283,8 +283,9 @@ def test_a_broken_manifest_is_told_all_at_once(trained, tmp_path):
     assert result.exit_code == 2 and "column 'slide_id' is missing" in result.stderr and "'path'" in result.stderr
 
 
-def test_a_manifest_needs_no_more_than_slide_and_path(tmp_path):
-    (tmp_path / "m.csv").write_text("slide_id,path\n a , x.tif\nb,/far/y.tif\n")
+@pytest.mark.parametrize("parted", [",", ";"])
+def test_a_manifest_needs_no_more_than_slide_and_path(tmp_path, parted):
+    (tmp_path / "m.csv").write_text("slide_id,path\n a , x.tif\nb,/far/y.tif\n".replace(",", parted))
     slides = worklist.read_worklist(tmp_path / "m.csv")
     assert [str(p) for p in slides["path"]] == [str(tmp_path.resolve() / "x.tif"), "/far/y.tif"]
     assert slides["case_id"].tolist() == ["", ""] and slides["mpp"].isna().all()

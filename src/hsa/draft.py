@@ -11,7 +11,7 @@ import pandas as pd
 
 from hsa.errors import InputError
 from hsa.files import write_frame
-from hsa.manifest import HE
+from hsa.manifest import HE, read_csv
 from hsa.slide import Slide
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff")
@@ -89,11 +89,11 @@ def draft_manifest(
     unread |= {name: f"does not fit {chosen}" for name, found in read.items() if found is None}
     rows = [{**found, "path": name} for name, found in read.items() if found is not None]
     if not rows:
-        tried = pattern or f"none of {', '.join(PATTERNS)}"
+        tried = f"pattern {pattern} fits" if pattern else f"patterns {', '.join(PATTERNS)} fit"
         raise InputError(
-            f"{folder}: {tried} reads none of {len(names)} files such as {names[0]!r}; stains: "
-            f"{', '.join([HE, *markers])}. Give a pattern of {{patient}}, {{case}}, {{stain}} and {{any}}, or the "
-            "names of the stains in the files as aliases."
+            f"{folder}: {tried} none of {len(names)} files such as {names[0]!r}; stains: "
+            f"{', '.join([HE, *markers])}. Give `--pattern` with {{patient}}, {{case}}, {{stain}} and {{any}}, such as "
+            f"'{{case}}_{{stain}}_{{any}}', or `--alias` where the files spell a stain otherwise, such as MIB1=Ki-67."
         )
     frame, notes = _ids(pd.DataFrame(rows).astype(object))
     frame["mpp"], silent = _resolutions(root, frame["path"])
@@ -110,7 +110,9 @@ def draft_manifest(
         re.split(r"[ ._/-]", _stem(name))[-1] for name, why in unread.items() if why.startswith("does not fit")
     )
     common = [f"{end} ({count})" for end, count in ends.most_common(5) if count > 1]
-    notes += [f"names that were not read often end in {', '.join(common)}: a stain to add?"] if common else []
+    if common:
+        ask = f"another marker (`--marker`), or another spelling (`--alias {ends.most_common(1)[0][0]}={markers[0]}`)?"
+        notes.append(f"names that were not read often end in {', '.join(common)}: {ask}")
     columns = ["patient_id", "case_id", "slide_id", "stain", "path", "mpp", *(f"label_{m}" for m in markers)]
     frame = frame.sort_values(["case_id", "stain", "slide_id"], key=lambda c: c.replace({HE: ""}), ignore_index=True)
     return Draft(frame[columns], chosen, dict(sorted(unread.items())), notes)
@@ -123,7 +125,9 @@ def write_draft(draft: Draft, path: str | Path, force: bool = False) -> None:
         InputError: the file exists and `force` is not set.
     """
     if Path(path).exists() and not force:
-        raise InputError(f"{path} exists and may hold your corrections: give another name, or force")
+        raise InputError(
+            f"{path} exists and may hold your corrections: give another name (`--out`), or replace it (`--force`)"
+        )
     write_frame(path, draft.manifest)
 
 
@@ -236,12 +240,12 @@ def _is_label(column: str) -> bool:
 
 def _join(frame: pd.DataFrame, path: Path, markers: Sequence[str]) -> list[str]:
     """Fill labels and patients from a CSV of cases; what did not fit."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no readable CSV ({error})") from error
-    if "case_id" not in table or table["case_id"].duplicated().any():
-        raise InputError(f"{path}: needs a column case_id, each case once; found {', '.join(table)}")
+    table = read_csv(path).map(str.strip)
+    if "case_id" not in table:
+        raise InputError(f"{path}: no column case_id; found {', '.join(table)}. Rename the one that names the case.")
+    twice = table["case_id"][table["case_id"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: case {twice.iloc[0]!r} has several rows. Give one row a case.")
     table = table.set_index("case_id")
     columns = {_plain(column.removeprefix("label_")): column for column in sorted(table, key=_is_label)}
     wanted = {f"label_{marker}": columns.get(_plain(marker)) for marker in markers}
@@ -249,7 +253,7 @@ def _join(frame: pd.DataFrame, path: Path, markers: Sequence[str]) -> list[str]:
     cases = frame["case"].where(frame["case"].isin(table.index), frame["case_id"])
     for target, column in wanted.items():
         if column is not None:
-            frame[target] = cases.map(table[column]).fillna(frame[target]).str.strip()
+            frame[target] = cases.map(table[column]).fillna(frame[target])
     empty = [target for target, column in wanted.items() if column is None and _is_label(target)]
     notes = [f"{path.name} has no column for {', '.join(empty)}"] if empty else []
     lacking, unused = sorted(set(cases) - set(table.index)), sorted(set(table.index) - set(cases))

@@ -55,7 +55,7 @@ def class_of(text: str, marker: Marker) -> int | None:
 
 def _allowed(marker: Marker) -> str:
     if marker.cutoffs:
-        return "a number"
+        return "a number such as 12.5"
     return ", ".join(marker.names if marker.classes else ["0", "1", *marker.names])
 
 
@@ -70,9 +70,23 @@ def read_text(path: Path) -> pd.DataFrame:
             f"{path}: no such manifest. Make the cohort first (`hsa cohort`), draft one (`hsa cohort init`), or mend "
             "`cohort.manifest`."
         )
+    return read_csv(path)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV as text; its fields may be parted by semicolons, as spreadsheets of many countries write it.
+
+    Raises:
+        InputError: no such file, or not a CSV.
+    """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        parted = ";" if ";" in header and "," not in header else ","
+        return pd.read_csv(path, sep=parted, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.") from None
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable CSV: {error}. Save it as comma-separated UTF-8.") from error
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from hsa import files, prescreening
 from hsa.errors import InputError
-from hsa.manifest import HE, IDENTIFIER
+from hsa.manifest import HE, IDENTIFIER, read_csv
 from hsa.predict import Predictor, caveats, read_slide
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
@@ -30,10 +30,7 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such manifest. Give a CSV with the columns slide_id and path.")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True).map(str.strip)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV: {error}. Save it as comma-separated UTF-8.") from error
+    frame = read_csv(path).map(str.strip)
     missing = [column for column in ("slide_id", "path") if column not in frame]
     if missing:
         raise InputError("\n".join(f"{path}: column {column!r} is missing. Add it." for column in missing))
