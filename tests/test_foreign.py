@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from hsa.bag import Bag, read_bag, write_bag
 from hsa.batches import Bags
+from hsa.cli import app
 from hsa.errors import InputError
 from hsa.foreign import check_bags, import_bags, read_foreign
 
@@ -335,6 +337,18 @@ def test_import_keeps_the_good_and_lists_the_rest(tmp_path):
     import_bags(source, bags, manifest("a", mpp=0.26), progress=False)  # the same file, taken otherwise
     again = json.loads((bags / "imported.json").read_text())
     assert (again["a"] == record["a"], again["b"] == record["b"]) == (False, True)
+
+
+def test_a_folder_without_any_of_the_bags_is_told_once(tmp_path):
+    with pytest.raises(InputError, match=r"no bag of any of 2 slides, such as a\.h5 or a\.npz or a\.pt") as told:
+        import_bags(tmp_path, tmp_path / "bags", manifest("a", "b"), progress=False)
+    assert "\n" not in str(told.value) and not (tmp_path / "bags").exists()
+
+
+def test_a_study_that_makes_its_bags_takes_no_others(tmp_path, smoke_file):
+    result = CliRunner().invoke(app, ["bags", "import", str(tmp_path), "--study", str(smoke_file)])
+    assert result.exit_code == 2
+    assert "makes its bags itself, with lite0-mid: say `encoder: {name: imported}`" in result.output
 
 
 def test_import_finds_the_coordinates_and_the_mpp_of_the_slide(tmp_path, make_slide):

@@ -124,6 +124,12 @@ def import_bags(
     """
     rows, made, problems, first = [], {}, [], None
     places = None if coords is None else Path(coords)
+    named = [f"{slide_id}{suffix}" for slide_id in slides["slide_id"] for suffix in SUFFIXES]
+    if not any((Path(source) / name).is_file() for name in named):
+        raise InputError(
+            f"{source}: no bag of any of {len(slides)} slides, such as {' or '.join(named[: len(SUFFIXES)])}: give the "
+            "folder that holds the files themselves, and name them as `slide_id` does in the manifest"
+        )
     triples = list(zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True))
     for slide_id, path, mpp in tqdm(triples, desc="bags", disable=not progress):
         try:

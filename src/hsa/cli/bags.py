@@ -29,6 +29,11 @@ def import_(
     from hsa import cohort, foreign
 
     chosen = load(study)
+    if chosen.encoder.name != "imported":
+        raise InputError(
+            f"{chosen.file}: the study makes its bags itself, with {chosen.encoder.name}: say "
+            "`encoder: {name: imported}`, and under `tiles` the size of those in the bags."
+        )
     given = {"tool": tool, "tile_px": tile_px, "tile_mpp": tile_mpp, "unit": unit, "encoder": encoder}
     slides, folder = cohort.load(chosen).slides, chosen.paths.bags
     rows = foreign.import_bags(source, folder, slides, coords=coords, progress=not quiet, **given)
