@@ -158,8 +158,8 @@ def _agreed_mpp(path: Path, said: tuple[float, float] | None, given: float | Non
     if said is None or not all(PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] for mpp in said):
         if given is None:
             raise InputError(
-                f"slide {path} does not say its resolution: fill the manifest's `mpp` column (um per "
-                "pixel of the full-size image; the scanner's report has it)"
+                f"slide {path} does not say its resolution: fill the manifest's `mpp` column, or give `hsa predict` "
+                "`--mpp` (um per pixel of the full-size image; the scanner's report has it)"
             )
         return given, "manifest"
     across, down = said
