@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa import encoding
+from hsa import encoding, tiling
 from hsa.bag import Bag, read_bag, write_bag
 from hsa.encoders import TileEncoder
 from hsa.encoding import encode_cohort
@@ -40,7 +40,8 @@ def stand_in(monkeypatch):
 def bag():
     rng = np.random.default_rng(0)
     coords = np.stack([np.arange(20) % 5, np.arange(20) // 5], axis=1) * 256
-    return Bag(rng.standard_normal((20, 8)).astype(np.float16), coords, {"slide_id": "a", "mpp": 0.5, "n": 3})
+    features, colours = rng.standard_normal((20, 8)).astype(np.float16), rng.random((20, 6)).astype(np.float32)
+    return Bag(features, coords, {"slide_id": "a", "mpp": 0.5, "n": 3}, colours)
 
 
 def cohort(**paths):
@@ -57,6 +58,7 @@ def test_a_bag_comes_back_as_written(tmp_path, bag):
     back = read_bag(tmp_path / "a.h5")
     assert np.array_equal(back.features, bag.features)
     assert np.array_equal(back.coords, bag.coords)
+    assert np.array_equal(back.colours, bag.colours)
     assert (back.features.dtype, back.coords.dtype) == (np.float16, np.int64)
     assert back.attrs == bag.attrs
     with h5py.File(tmp_path / "a.h5") as file:
@@ -76,6 +78,7 @@ def test_encode_slide_streams_tiles_in_order_with_their_provenance(make_slide, s
     with Slide.open(path) as slide:
         tiles = np.stack([slide.read(x, y, 256, 256, 0.5) for x, y in bag.coords])
     np.testing.assert_allclose(bag.features, colours(tiles), rtol=1e-3)
+    np.testing.assert_allclose(bag.colours, colours(tiles), rtol=1e-5)
     said = bag.attrs
     assert (said["slide_id"], said["source"], said["stamp"]) == ("S-1", "s1.tif", "abc")
     assert (said["mpp"], said["tile_px"], said["tile_px_level0"]) == (pytest.approx(0.5), 256, 256)
@@ -88,8 +91,20 @@ def test_encode_slide_streams_tiles_in_order_with_their_provenance(make_slide, s
 
 def test_a_slide_at_40x_gives_the_tiles_of_20x(make_slide, stand_in):
     bag = encode_slide(make_slide(mpp=0.25, covered=2.0), stand_in, TILES)
-    assert bag.attrs["tile_px_level0"] == 512
+    assert (bag.attrs["tile_px_level0"], bag.attrs["tile_mpp"]) == (512, 0.5)
     assert bag.coords.tolist() == [[0, 0], [512, 0], [0, 512], [512, 512]]
+    assert "of the slide is tissue" in bag.attrs["mask_warning"]
+
+
+def test_a_bag_holds_the_tiles_that_the_study_asks_for(make_slide, stand_in, monkeypatch):
+    path = make_slide(covered=0.5)
+    every = encode_slide(path, stand_in, TILES).coords.tolist()
+    most = encode_slide(path, stand_in, Tiles(max_tiles=3)).coords.tolist()
+    assert len(most) == 3 < len(every) and all(corner in every for corner in most)
+    assert len(encode_slide(path, stand_in, Tiles(min_tissue=0.95)).coords) < len(every)
+    monkeypatch.setattr(tiling, "BinaryMask", object)
+    with pytest.raises(InputError, match="histolab is not installed"):
+        encode_slide(path, stand_in, Tiles(mask="histolab"))
 
 
 def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stand_in, tmp_path, monkeypatch):
@@ -109,6 +124,11 @@ def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stan
     (tmp_path / "b.tif").unlink()  # slides may go once their bags are made
     assert run("2") == ["kept", "kept"]
     (out / "a.h5").write_bytes(b"cut")
+    assert run("2") == ["encoded", "kept"]
+    with h5py.File(out / "a.h5", "w") as file:  # an HDF5 file, and no bag
+        file["other"] = 1
+    assert run("2") == ["encoded", "kept"]
+    slides["mpp"] = [0.51, np.nan]
     assert run("2") == ["encoded", "kept"]
     monkeypatch.setattr(encoding, "weights_of", lambda *_: "sha256:2")  # other weights in the same file
     with pytest.raises(InputError, match=r"b: slide .* does not exist"):
@@ -182,12 +202,12 @@ def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path):
 
 
 def test_readers_change_no_bag_and_leave_no_slide_open(make_slide, stand_in, monkeypatch):
-    path, opened, closed = make_slide("a.tif", covered=0.6), [], []
-    one = encode_slide(path, stand_in, TILES, batch=2)
+    path, opened, closed = make_slide("a.tif", covered=0.6, mpp=None), [], []
+    one = encode_slide(path, stand_in, TILES, mpp=0.5, batch=2)
     leave = Slide.__exit__
     monkeypatch.setattr(Slide, "__enter__", lambda self: opened.append(self) or self)
     monkeypatch.setattr(Slide, "__exit__", lambda self, *a: closed.append(self) or leave(self, *a))
-    many = encode_slide(path, stand_in, TILES, batch=2, readers=3)
+    many = encode_slide(path, stand_in, TILES, mpp=0.5, batch=2, readers=3)
     assert len(one.coords) > 8
     assert np.array_equal(one.features, many.features) and np.array_equal(one.coords, many.coords)
     assert one.attrs == many.attrs
@@ -197,11 +217,17 @@ def test_readers_change_no_bag_and_leave_no_slide_open(make_slide, stand_in, mon
 def test_on_a_gpu_workers_are_readers_of_one_process(make_slide, stand_in, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(encoding, "device_of", lambda *_: "cuda")
-    monkeypatch.setattr(encoding, "encode_slide", lambda *a, **k: seen.append(k["readers"]) or encode_slide(*a, **k))
+    monkeypatch.setattr(encoding, "encode_slide", lambda *a, **k: seen.append(k) or encode_slide(*a, **k))
     slides = cohort(a=make_slide("a.tif", seed=1), b=make_slide("b.tif", seed=2))
-    encode_cohort(slides, tmp_path / "bags", Encoder(), TILES, stamp="1", workers=3, progress=False)
-    assert seen == [3, 3]  # recorded here, in this process
+    encode_cohort(slides, tmp_path / "bags", Encoder(batch=7), TILES, stamp="1", workers=3, progress=False)
+    assert [(how["readers"], how["batch"]) for how in seen] == [(3, 7)] * 2  # recorded here, in this process
     assert encoding._encoder.cache_info().currsize == 0  # training has the GPU to itself
+
+
+def test_a_tile_encoder_is_made_as_the_study_says():
+    how = {"runtime": "torch", "weights": "w.bin", "device": "cpu", "precision": "bfloat16"}
+    options = encoding.encoder_options(Encoder(name="uni", **how), Tiles(size_px=224, mpp=0.25), "int8", threads=3)
+    assert vars(options) == how | {"size_px": 224, "mpp": 0.25, "int8": "int8", "threads": 3}
 
 
 def test_a_killed_worker_says_what_to_do():
@@ -211,10 +237,19 @@ def test_a_killed_worker_says_what_to_do():
 
 def test_tiles_are_drawn_from_many_slides_and_the_draw_is_repeatable(make_slide, tmp_path):
     (tmp_path / "bad.tif").write_bytes(b"no slide")
-    slides = cohort(**{f"s{n}": make_slide(f"s{n}.tif", seed=n) for n in range(3)}, bad=tmp_path / "bad.tif")
+    made = {f"s{n}": make_slide(f"s{n}.tif", seed=n, mpp=None if n == 0 else 0.5) for n in range(3)}
+    slides = cohort(**made, bad=tmp_path / "bad.tif").assign(mpp=[0.5, np.nan, np.nan, np.nan])
     drawn = sample_tiles(slides, TILES, count=6)
     assert (drawn.shape, drawn.dtype) == ((6, 256, 256, 3), np.uint8)
     assert len({tile.tobytes() for tile in drawn}) == 6
+    own = {n: {tile.tobytes() for tile in sample_tiles(slides.iloc[[n]], TILES, count=99)} for n in range(3)}
+
+    def origins(tiles):
+        return [n for tile in tiles for n, mine in own.items() if tile.tobytes() in mine]
+
+    assert [origins(drawn)[i] for i in (0, 2, 4)] == [origins(drawn)[i] for i in (1, 3, 5)]  # slide by slide
+    assert set(origins(drawn)) == {0, 1, 2}
+    assert len({tuple(origins(sample_tiles(slides, TILES, count=3, seed=seed))) for seed in range(4)}) > 1
     assert np.array_equal(drawn, sample_tiles(slides, TILES, count=6))
     assert not np.array_equal(drawn, sample_tiles(slides, TILES, count=6, seed=1))
     with pytest.raises(InputError, match="none of the 1 slides gives a tile"):
@@ -245,13 +280,14 @@ def test_an_int8_study_makes_its_model_once_and_its_bags_stay_near_float32(make_
     cosine = (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
     assert 0.99 < cosine.min() < 1 - 1e-6
 
-    # A model of other tiles is made again, and with it the bags.
-    (tmp_path / "openvino-int8/int8/int8.json").write_text(json.dumps(record | {"stamp": "0"}))
+    # A model of other tiles or of other weights is made again.
     made = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "quantise", lambda *a, **k: made.append(k["runtime"]) or record)
-        run()
-    assert made == ["torch"]
+    for other in ("stamp", "weights"):
+        (tmp_path / "openvino-int8/int8/int8.json").write_text(json.dumps(record | {other: "0"}))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(encoding, "quantise", lambda *a, **k: made.append(k["runtime"]) or record)
+            run()
+    assert made == ["torch", "torch"]
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 70_000.0])  # float16 ends at 65,504

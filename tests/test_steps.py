@@ -1,4 +1,5 @@
 import ast
+import os
 
 import pytest
 
@@ -104,6 +105,38 @@ def test_a_bag_depends_on_its_tiles_and_encoder_but_not_on_the_manifest(tmp_path
     assert stamped(**{"tiles.min_tissue": 0.4})[1] != after[1]
     virtual = [stamps.stamp(load(smoke_file, changes={"cohort.seed": seed}), "bag") for seed in (1, 2)]
     assert virtual[0] != virtual[1]  # its slides are made again under the same names
+
+
+def test_what_stands_outside_of_the_study_file_makes_bags_and_training_stale(tmp_path, smoke_file, monkeypatch):
+    imported = load(smoke_file, changes={"encoder": {"name": "imported"}})
+    before = stamps.stamp(imported, "bag")
+    files.write_json(imported.paths.bags / "imported.json", {"s": "1"})
+    assert stamps.stamp(imported, "bag") != before
+    known = load(smoke_file, changes={"encoder": {"name": "uni"}})
+    before = stamps.stamp(known, "bag")
+    monkeypatch.setattr(stamps.foundation, "record", lambda name: {"resize": 1})
+    assert stamps.stamp(known, "bag") != before
+    started = load(smoke_file, changes={"model.weights": str(tmp_path / "w.pth"), "model.standardise": False})
+    found = []
+    for content in (None, b"1", b"2"):
+        if content:
+            (tmp_path / "w.pth").write_bytes(content)
+            os.utime(tmp_path / "w.pth", ns=(0, int(content)))
+        found.append(stamps.stamp(started, "train", "P53", "full"))
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        ("cohort", {"markers": {"ER": {}}}),
+        ("evaluate", {"seeds": [0, 1]}),
+        ("evaluate", {"baseline": "abmil"}),
+        ("evaluate", {"full": "abmil"}),
+    ],
+)
+def test_markers_seeds_and_compared_methods_count(smoke_file, step, changes):
+    assert stamps.stamp(load(smoke_file, changes=changes), step, "P53") != stamps.stamp(load(smoke_file), step, "P53")
 
 
 def test_a_title_is_no_reason_to_train_again(study):
