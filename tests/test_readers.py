@@ -1,3 +1,4 @@
+import hashlib
 import struct
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from PIL import Image
 from conftest import tissue_picture, write_dicom, write_sparse_slide
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
-from hsa.features import encode_slide
+from hsa.features import encode_slide, sha256
 from hsa.readers import open_reader, slide_files
 from hsa.settings import Tiles
 from hsa.slide import Slide
@@ -29,7 +30,9 @@ def halves(picture):
     return picture[:height, :width].reshape(height // 2, 2, width // 2, 2, -1).mean(axis=(1, 3)).astype(np.uint8)
 
 
-def write_ome(path, picture, *, layout="interleaved", levels=3, mpp=0.25, unit="µm", tile=(256, 256), **options):
+def write_ome(
+    path, picture, *, layout="interleaved", levels=3, mpp=0.25, unit="µm", tile=(256, 256), big=False, **options
+):
     """An OME-TIFF with its levels in SubIFDs."""
     metadata = {"axes": {"interleaved": "YXS"}.get(layout, "CYX"), **options.pop("metadata", {})}
     if mpp is not None:
@@ -39,7 +42,7 @@ def write_ome(path, picture, *, layout="interleaved", levels=3, mpp=0.25, unit="
     written = {"photometric": photometric, "compression": "adobe_deflate", "tile": tile} | options
     if layout == "planes":
         written["planarconfig"] = "separate"
-    with tifffile.TiffWriter(path, ome=True) as tiff:
+    with tifffile.TiffWriter(path, ome=True, bigtiff=big) as tiff:
         for level in range(levels):
             pixels = picture if layout == "interleaved" else np.moveaxis(picture, -1, 0)
             first = {"subifds": levels - 1, "metadata": metadata} if level == 0 else {"subfiletype": 1}
@@ -51,7 +54,7 @@ def write_ome(path, picture, *, layout="interleaved", levels=3, mpp=0.25, unit="
 @pytest.mark.parametrize("layout", ["interleaved", "planes", "pages"])
 @pytest.mark.parametrize("tile", [(256, 256), None], ids=["tiles", "strips"])
 def test_an_ome_tiff_keeps_its_pyramid_and_its_resolution(tmp_path, picture, layout, tile):
-    path = write_ome(tmp_path / "a.tif", picture, layout=layout, tile=tile)
+    path = write_ome(tmp_path / "a.tif", picture, layout=layout, tile=tile, big=layout == "planes")
     with Slide.open(path) as slide:
         assert (slide.format, slide.mpp, slide.mpp_from, slide.size) == ("ome-tiff", 0.25, "file", (900, 700))
         np.testing.assert_array_equal(slide.read(130, 200, 300, 280, 0.25), picture[200:480, 130:430])
@@ -67,6 +70,13 @@ def test_an_ome_tiff_keeps_its_pyramid_and_its_resolution(tmp_path, picture, lay
 def test_units_of_ome_become_microns(tmp_path, picture, number, unit):
     with Slide.open(write_ome(tmp_path / "a.ome.tif", picture, mpp=number, unit=unit)) as slide:
         assert slide.mpp == pytest.approx(0.25)
+    assert slide._reader._tiff.filehandle.closed
+
+
+def test_pixels_of_ome_must_be_square(tmp_path, picture):
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.3}
+    with pytest.raises(InputError, match=r"not square \(0\.25 x 0\.3 um\)"):
+        Slide.open(write_ome(tmp_path / "a.tif", picture, mpp=None, metadata=sizes))
 
 
 @pytest.mark.parametrize("known", [{"mpp": None}, {"mpp": 0.25, "unit": "pixel"}])
@@ -88,6 +98,7 @@ def test_only_the_tiles_of_the_region_are_decoded(tmp_path, picture, monkeypatch
     assert seen == [(0, 0, 1), (0, 0, 9)]
     region = reader.read(300, 10, 0, 300, 250).astype(int)
     assert [index for _, _, index in seen] == [1, 9, 1, 2, 5, 6]
+    assert decoded.cache_info().hits == 1
     assert np.abs(region - picture[10:260, 300:600]).max() <= (0 if compression == "lzw" else 12)
     monkeypatch.undo()
     reader.close()
@@ -103,6 +114,10 @@ def test_alpha_is_laid_on_white(tmp_path, picture):
             region = slide.read(0, 250, 100, 100, 0.25).astype(int)
         np.testing.assert_array_equal(region[:50], picture[250:300, :100])
         assert np.abs(region[50:] - (0.2 * picture[300:350, :100] + 0.8 * 255)).max() <= 1, name
+    Image.fromarray(picture).save(tmp_path / "c.png", transparency=tuple(picture[4, 8].tolist()))
+    with Slide.open(tmp_path / "c.png", 0.25) as slide:
+        region = slide.read(0, 0, 100, 100, 0.25)
+    assert (region[4, 8] == 255).all() and (region[40, 80] == picture[40, 80]).all()
 
 
 def png_of_16_bits(path, picture):
@@ -140,12 +155,20 @@ REFUSED = {
         lambda f, p: tifffile.imwrite(f, np.stack([p, p]), ome=True, photometric="rgb", metadata={"axes": "ZYXS"}),
         "stack .2 focal planes, 1 times",
     ),
+    "OME, times": (
+        lambda f, p: tifffile.imwrite(f, np.stack([p, p]), ome=True, photometric="rgb", metadata={"axes": "TYXS"}),
+        "stack .1 focal planes, 2 times",
+    ),
     "OME, two images": (
         lambda f, p: pages(f, [p, p], ome=True, metadata={"axes": "YXS"}),
         "2 images of one size",
     ),
     "TIFF, 16 bits": (lambda f, p: pages(f, [p.astype(np.uint16)], tile=(256, 256)), "has 16 bits a channel"),
     "TIFF, grey": (lambda f, p: pages(f, [p[..., 0]], tile=(256, 256), photometric="minisblack"), "is not in RGB"),
+    "TIFF, five channels": (
+        lambda f, p: pages(f, [np.dstack([p, p[..., :2]])], tile=(256, 256)),
+        r"is not in RGB \(channels: 5\)",
+    ),
     "TIFF, stack": (lambda f, p: pages(f, [p, p], tile=(256, 256)), "stack of pictures of one size"),
     "TIFF, untiled stack": (lambda f, p: pages(f, [p, p]), "stack of pictures of one size"),
     "PNG, grey": (lambda f, p: Image.fromarray(p[..., 0]).save(f, "PNG"), r"not in RGB .*mode L\)"),
@@ -218,6 +241,8 @@ def test_pillows_ceiling_of_pixels_stays(tmp_path, picture, monkeypatch, ceiling
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", ceiling)
     with pytest.raises(InputError, match=r"bomb\.png has more pixels .*tiled pyramidal TIFF"):
         Slide.open(tmp_path / "bomb.png", 0.5)
+    with pytest.raises(InputError, match="too large for a file without tiles"):
+        Slide.open(write_ome(tmp_path / "bomb.tif", picture, tile=None, levels=1, rowsperstrip=700))
 
 
 @pytest.fixture
@@ -283,6 +308,10 @@ def test_an_mrxs_file_counts_with_its_folder(tmp_path):
     names = [file.relative_to(tmp_path).as_posix() for file in slide_files(tmp_path / "a.mrxs")]
     assert names == ["a.mrxs", "a/Data0000.dat", "a/Slidedat.ini"]
     assert slide_files(tmp_path / "b.svs") == [tmp_path / "b.svs"]
+    digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    listed = f"{digests[0]}  a.mrxs\n{digests[1]}  Data0000.dat\n{digests[2]}  Slidedat.ini\n"  # as of sha256sum
+    assert sha256(tmp_path / "a.mrxs") == hashlib.sha256(listed.encode()).hexdigest()
+    assert sha256(tmp_path / "b.svs") == hashlib.sha256(b"b.svs").hexdigest()
 
 
 HUGE = """

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tifffile
@@ -77,6 +79,11 @@ def test_thumbnail_is_the_whole_slide_in_one_piece(make_slide):
     assert np.abs(thumbnail[:-1, 200, 1] - expected).max() < 3
 
 
+def test_a_thumbnail_has_at_least_a_pixel(make_slide):
+    with Slide.open(make_slide(picture=gradient(64)[:4], mpp=0.25, levels=1)) as slide:
+        assert slide.thumbnail(8.0).shape == (1, 2, 3)
+
+
 def test_extent_is_the_size_in_level_0_pixels(make_slide):
     with Slide.open(make_slide(mpp=0.25)) as slide:
         assert slide.extent(256, 0.5) == 512
@@ -107,10 +114,22 @@ def test_a_manifest_that_contradicts_the_file_is_refused(make_slide):
     path = make_slide(mpp=0.5)
     with Slide.open(path, 0.52) as slide:
         assert (slide.mpp, slide.mpp_from) == (0.5, "file")
-    with pytest.raises(InputError, match=r"says 0\.5 um/px, the manifest says 0\.25"):
-        Slide.open(path, 0.25)
+    with pytest.raises(InputError, match=r"says 0\.5 um/px, the manifest says 0\.47"):
+        Slide.open(path, 0.47)
     with pytest.raises(InputError, match="no resolution of a microscope"):
         Slide.open(path, -1.0)
+
+
+def test_a_slide_that_is_refused_is_closed(tmp_path, monkeypatch):
+    closed = []
+    # Of two numbers that one does not believe, none is believed.
+    reader = SimpleNamespace(format="x", size=(9, 9), mpp=(0.5, 353.0), close=lambda: closed.append(True))
+    monkeypatch.setattr("hsa.slide.open_reader", lambda path: reader)
+    with pytest.raises(InputError, match="does not say its resolution"):
+        Slide.open(tmp_path)
+    assert closed == [True]
+    with Slide.open(tmp_path, 0.5) as slide:
+        assert slide.mpp_from == "manifest"
 
 
 def test_pixels_that_are_not_square_are_refused(tmp_path):
@@ -140,10 +159,12 @@ def test_missing_and_unreadable_files_say_what_to_do(tmp_path):
 
 def test_detail_that_the_slide_lacks_is_not_invented(make_slide):
     with (
-        Slide.open(make_slide(mpp=2.0)) as slide,
-        pytest.raises(InputError, match=r"2 um/px, coarser than the 0\.5"),
+        Slide.open(make_slide(mpp=0.64)) as slide,
+        pytest.raises(InputError, match=r"0\.64 um/px, coarser than the 0\.5"),
     ):
         slide.read(0, 0, 256, 256, 0.5)
+    with Slide.open(make_slide(mpp=0.62)) as slide:
+        assert slide.read(0, 0, 256, 256, 0.5).shape == (256, 256, 3)
 
 
 def test_a_truncated_slide_is_refused(make_slide):
