@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from hsa.cohort import fold_table, read_manifest
+from hsa.cohort import load as load_cohort
 from hsa.errors import InputError
 from hsa.settings import Marker
 from hsa.study import load
@@ -57,7 +58,9 @@ def test_folds_share_no_patient_and_test_each_case_once(manifest):
         assert not patients["train"] & patients["test"]
         assert not patients["train"] & patients["val"]
         assert not patients["val"] & patients["test"]
-    tested = folds[folds["split"] == "test"]
+    tested, judged = (folds[folds["split"] == split] for split in ("test", "val"))
+    part = tested.set_index("case_id")["fold"]
+    assert (part[judged["case_id"]].to_numpy() == (judged["fold"] + 1) % 5).all()
     assert sorted(tested["case_id"]) == sorted(cohort.cases("P53")["case_id"])
 
 
@@ -86,6 +89,27 @@ def test_given_folds_are_used(manifest):
     assert tested["c07"] == 2 and tested["c31"] == 1
     with pytest.raises(InputError, match="number them 0 to 3"):
         cohort.folds("P53", 4, seed=0)
+    frame["fold"] = [str(int(p[1:]) % 5 + 1) for p in frame["patient_id"]]
+    with pytest.raises(InputError, match=r"folds are \[1, 2, 3, 4, 5\].* number them 0 to 4"):
+        read(frame).folds("P53", 5, seed=0)
+
+
+def test_labels_and_pairs_are_drawn_anew_with_the_seed_of_the_folds(manifest):
+    frame, read = manifest
+    frame["fold"] = [str(int(p[1:]) % 3) for p in frame["patient_id"]]
+    for design in ({"design.labelled": 0.5}, {"design.pairs": "shuffled"}):
+        studies = [load("smoke", changes=design | {"evaluation.fold_seed": seed}) for seed in (0, 1)]
+        one, two = (fold_table(study, read(frame), "P53") for study in studies)
+        assert not one.equals(two)
+
+
+def test_the_folder_of_the_slides_is_relative_to_the_study(manifest, smoke_file):
+    frame, _ = manifest
+    path = smoke_file.parents[1] / "lists" / "deep" / "manifest.csv"
+    path.parent.mkdir(parents=True)
+    frame.assign(**{"label_PD-L1": ""}).to_csv(path, index=False)
+    cohort = {"kind": "manifest", "manifest": "../lists/deep/manifest.csv", "root": ".."}
+    assert len(load_cohort(load(smoke_file, changes={"cohort": cohort})).slides) == 120
 
 
 def test_a_case_without_a_marker_is_left_out_of_that_marker_only(manifest):
@@ -106,13 +130,16 @@ def edit(column, value, row=1):
 
 
 WRONG = {
-    "duplicate slide": (edit("slide_id", "c00-HE"), ["row 3", "stands in row 2 too"]),
+    "duplicate slide": (edit("slide_id", "c00-HE", [1, 2]), ["row 3", "row 4: slide_id 'c00-HE' stands in row 2 too"]),
     "missing file": (edit("path", "slides/nothing.tif"), ["row 3", "no file 'slides/nothing.tif'"]),
+    "no path": (edit("path", ""), ["row 3", "no file ''"]),
     "file outside": (edit("path", "../../etc/passwd"), ["row 3", "outside", "cohort.root"]),
     "unknown stain": (edit("stain", "P-53"), ["row 3", "unknown stain 'P-53'", "did you mean 'P53'"]),
     "bad id": (edit("slide_id", "../up"), ["row 3", "slide_id '../up'"]),
     "bad mpp": (edit("mpp", "half"), ["row 3", "mpp 'half'", "microns per pixel"]),
+    "mpp in nm": (edit("mpp", "250"), ["row 3", "mpp '250'", "0.05 to 20"]),
     "bad label": (edit("label_P53", "yes"), ["row 3", "label_P53 'yes'", "0, 1"]),
+    "bad fold": (lambda f: f.insert(0, "fold", "two"), ["row 3", "fold 'two'", "0, 1, 2"]),
     "labels differ": (edit("label_P53", "1"), ["case 'c00'", "label_P53 differs"]),
     "two patients": (edit("patient_id", "p9"), ["case 'c00'", "2 patients"]),
     "typo in a column": (
@@ -174,8 +201,9 @@ def test_unlabelled_pairs_are_dealt_too_and_train_without_their_label(manifest, 
 def test_several_slides_of_a_stain_are_one_bag(manifest):
     frame, read = manifest
     frame.loc[frame["slide_id"] == "c03-Ki-67", "stain"] = "HE"
-    cases = read(frame).cases("P53").set_index("case_id")
-    assert cases.loc["c03", "he"] == "c03-HE+c03-Ki-67"
+    for order in (1, -1):
+        cases = read(frame[::order]).cases("P53").set_index("case_id")
+        assert cases.loc["c03", "he"] == "c03-HE+c03-Ki-67"
 
 
 def test_a_marker_is_added_by_a_line_and_a_column(manifest):
@@ -211,8 +239,13 @@ def test_numbers_become_classes_at_the_cut_offs(manifest):
 
 def test_a_label_may_be_the_name_of_its_class(manifest):
     frame, read = manifest
-    frame["label_Ki-67"] = ["high" if text == "1" else "low" for text in frame["label_Ki-67"]]
+    frame["label_Ki-67"] = ["high " if text == "1" else "low" for text in frame["label_Ki-67"]]
     assert read(frame).summary("Ki-67") == "40 cases: 30 low, 10 high"
+    frame.loc[frame["stain"] != "HE", "label_Ki-67"] = ""  # once a case is enough
+    assert read(frame).summary("Ki-67") == "40 cases: 30 low, 10 high"
+    frame.loc[0, "label_Ki-67"] = "1"
+    with pytest.raises(InputError, match="row 2: label_Ki-67 '1': give low, middle, high, or nothing"):
+        read(frame, {"Ki-67": Marker(classes=["low", "middle", "high"])})
 
 
 def test_one_patient_in_two_folds(manifest):
@@ -272,8 +305,11 @@ def test_a_design_takes_the_first_cases_and_forgets_labels_of_training_cases_onl
     shares = (half.loc[~held, "split"] == "train").groupby([half["fold"], half["label"]]).mean()
     assert shares.between(0.4, 0.6).all()
     assert (half.loc[less["split"] == "train", "split"] == "train").all()  # nested: fewer labels, not others
+    least = fold_table(load("smoke", changes={"design.labelled": 0.01}), cohort, "P53").query("split == 'train'")
+    assert least.groupby(["fold", "label"]).size().tolist() == [2] * 6
     first = fold_table(load("smoke", changes={"design.cases": 24}), cohort, "P53")
     assert sorted(first["case_id"].unique()) == [f"c{i:02}" for i in range(24)]
+    assert set(read(frame[::-1]).first(2).slides["case_id"]) == {"c39", "c38"}
 
 
 def test_shuffled_pairs_join_different_patients_of_one_part(manifest):

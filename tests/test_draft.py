@@ -53,16 +53,18 @@ def test_names_are_read_without_a_pattern(tmp_path, name, pattern, read):
         ("P1_C1_HE.svs", "{patient}_{case}_{stain}", ("P1", "C1", "HE")),
         ("site/P1/C 1/HE.svs", "{patient}/{case}/{stain}.svs", ("P1", "C-1", "HE")),
         ("P1_C1_block3_Dako22C3.svs", "{patient}_{case}_{any}_{stain}", ("P1", "C1", "PD-L1")),
+        ("P1_C1_HE7.svs", "{patient}_{case}_{stain}", ("P1", "C1", "P53")),  # an alias, and no seventh slide in HE
     ],
 )
 def test_names_are_read_by_a_pattern(tmp_path, name, pattern, read):
-    draft = draft_manifest(touch(tmp_path, name), MARKERS, pattern, {"Dako 22C3": "PD-L1"})
+    draft = draft_manifest(touch(tmp_path, name), MARKERS, pattern, {"Dako 22C3": "PD-L1", "HE7": "P53"})
     assert table(draft, "patient_id", "case_id", "stain") == [read]
 
 
 def test_what_is_no_slide_or_not_read_is_told(tmp_path):
     touch(tmp_path, "C1_HE.svs", "C1_HE.png", "C1_P53.mrxs", "C1_P53/Data0001.dat", "C1_P53/preview.png", "notes.txt")
     touch(tmp_path, "C2_HE.vms", "C2_HE(1,0).jpg", "scan.svs", "C1_CK7.svs", "C2_CK7.svs", "C1_P532.svs", ".x_HE.svs")
+    touch(tmp_path, ".trash/C9_HE.svs")
     touch(tmp_path, "C3_HE/1.dcm", "C3_HE/2.dcm", "loose_HE.dcm")
     draft = draft_manifest(tmp_path, MARKERS)
     assert [path for (path,) in table(draft, "path")] == ["C1_HE.svs", "C1_P53.mrxs", "C2_HE.vms", "C3_HE"]
@@ -98,6 +100,11 @@ def test_ids_are_valid_and_unique(tmp_path):
         ("C-1-2", "C-1"),
     ]
     assert "case_id were changed to be valid and unique, such as 'C 1' to 'C-1'" in draft.summary()
+    long = draft_manifest(touch(tmp_path / "long", f"{'L' * 130}_HE.svs"), MARKERS)
+    assert table(long, "case_id") == [("L" * 120,)]
+    # Not every disk would tell bags of these names apart.
+    alike = draft_manifest(touch(tmp_path / "alike", "HE/c1.svs", "P53/C1.svs"), MARKERS)
+    assert table(alike, "slide_id") == [("P53_C1",), ("HE_c1",)]
 
 
 def test_mpp_comes_from_the_file(tmp_path, make_slide):
@@ -136,6 +143,13 @@ def test_labels_may_come_from_any_spreadsheet(tmp_path):
     labels.write_text("Case,HER2\nC1,0\n")
     with pytest.raises(InputError, match="no column case_id; found Case, HER2"):
         draft_manifest(tmp_path, ["HER2"], labels=labels)
+
+
+def test_labels_may_name_a_case_as_its_files_do(tmp_path):
+    touch(tmp_path, "C 1_ER.svs", "C 1_HE.svs")
+    pd.DataFrame({"case_id": ["C 1"], "label_ER": [1], "ER": ["80 %"]}).to_csv(tmp_path / "labels.csv", index=False)
+    draft = draft_manifest(tmp_path, ["ER"], labels=tmp_path / "labels.csv")
+    assert table(draft, "case_id", "stain", "label_ER") == [("C-1", "HE", "1"), ("C-1", "ER", "1")]
 
 
 def test_an_existing_manifest_is_kept_unless_forced(tmp_path):
