@@ -5,6 +5,7 @@ from sklearn import metrics
 
 from hsa import categories
 from hsa.errors import InputError
+from hsa.metrics import patient_draws
 
 
 def predictions(n=150, seeds=1, seed=0, keep=0.6):
@@ -40,6 +41,22 @@ def test_metrics_are_those_of_scikit_learn_averaged_over_seeds():
         assert found[name]["value"] == pytest.approx(np.mean([run[name] for run in runs]))
         assert found[name]["low"] < found[name]["value"] < found[name]["high"]
         assert found[name]["n"] == 150 and found[name]["seeds"] == 2
+
+
+def test_intervals_are_those_of_a_naive_loop_over_the_same_patients():
+    frame = predictions(n=40, seeds=2).sample(frac=1, random_state=0)
+    found = categories.score(frame, 4, draws=60, seed=3)
+    runs = [run.sort_values("case_id", ignore_index=True) for _, run in frame.groupby("seed")]
+    draws = np.concatenate(list(patient_draws(runs[0]["patient_id"], 60, 3))).astype(int)
+    scores = pd.DataFrame(expected(run.loc[run.index.repeat(draw)]) for draw in draws for run in runs)
+    low, high = scores.groupby(np.arange(120) // 2).mean().quantile([0.025, 0.975]).to_numpy()
+    for name, bounds in zip(scores, zip(low, high, strict=True), strict=True):
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx(bounds)
+
+
+def test_agreement_on_a_single_class_is_no_agreement_beyond_chance():
+    frame = predictions().assign(category=1, pred_category=1)
+    assert categories.score(frame, 4, draws=5)["quadratic_kappa"]["value"] == 0
 
 
 def test_a_class_nobody_has_or_predicts_does_not_count():

@@ -101,8 +101,9 @@ def test_embeddings_become_anndata(tmp_path):
     assert np.isnan(back.obs["label"].iloc[0])
     said = back.uns["hsa"]
     assert (said["study"], int(said["seed"]), said["hsa_version"]) == ("virtual", 0, export.hsa.__version__)
-    once = to_h5ad(given[given["fold"] == 0], tmp_path / "one.h5ad")
-    assert list(anndata.read_h5ad(once).obs_names) == ["s0", "s1"]
+    once = anndata.read_h5ad(to_h5ad(given[given["fold"] == 0][::-1], tmp_path / "one.h5ad"))
+    assert list(once.obs_names) == ["s1", "s0"]
+    assert list(once.obs["split"].cat.categories) == ["test", "train"]
     with pytest.raises(InputError, match="s0-fold0 stands twice"):
         to_h5ad(pd.concat([given, given]), tmp_path / "two.h5ad")
     assert not (tmp_path / "two.h5ad").exists()

@@ -171,6 +171,7 @@ REFUSED = {
     "mpp": (trident, {}, {"mpp": None}, "does not say mpp"),
     "slide says other mpp": (slide2vec, {}, {"mpp": 0.5}, "says mpp 0.25, but 0.5"),
     "magnification": (trident, {}, {"mpp": 0.5}, "40x, about 0.25 um/px, but mpp is 0.5"),
+    "magnification of less": (trident, {}, {"mpp": 0.1}, "40x, about 0.25 um/px, but mpp is 0.1"),
     "tile_px": (trident, {}, {"tile_px": 224}, "says tile_px 256, but 224"),
     "tile_mpp": (trident, {}, {"tile_mpp": 1.0}, "says tile_mpp 0.5, but 1.0"),
     "encoder": (trident, {}, {"encoder": "conch"}, "says encoder uni, but conch"),
@@ -212,6 +213,15 @@ def test_what_the_file_does_not_say_can_be_given(tmp_path):
     path, given = clam(tmp_path)
     bag = read_foreign(path, **(given | {"coords": None, "tool": "clam", "tile_px": 256, "tile_mpp": 0.5}))
     assert bag.attrs["tile_px_level0"] == 512
+    with h5py.File(given["coords"], "a") as file:
+        del file["coords"].attrs["downsample"]
+    with pytest.raises(InputError, match="does not say tile_mpp"):
+        read_foreign(path, **given)
+    assert read_foreign(path, **given, tile_mpp=0.5).attrs["tile_px_level0"] == 512
+    path, given = clam(tmp_path, level=0, downsample=1.0)
+    with h5py.File(given["coords"], "a") as file:
+        file["coords"].attrs["custom_downsample"] = 2
+    assert read_foreign(path, **given).attrs["tile_px_level0"] == 512
 
 
 def test_a_patches_file_of_another_slide_is_refused(tmp_path):
@@ -358,13 +368,16 @@ def test_import_finds_the_coordinates_and_the_mpp_of_the_slide(tmp_path, make_sl
     (tmp_path / "patches").mkdir()
     given["coords"].rename(tmp_path / "patches" / "s.h5")
     options = {"coords": tmp_path / "patches", "encoder": "uni", "progress": False}
-    slide = make_slide(picture=np.full((2048, 2048, 3), 255, np.uint8), mpp=0.25, levels=1)
+    slide = make_slide(picture=np.full((1100, 2048, 3), 255, np.uint8), mpp=0.25, levels=1)
     frame = manifest("s", path=slide, mpp=np.nan)
     import_bags(source, tmp_path / "bags", frame, **options)
     assert read_bag(tmp_path / "bags/s.h5").attrs["mpp"] == pytest.approx(0.25)
     small = make_slide("small.tif", picture=np.full((1024, 1024, 3), 255, np.uint8), mpp=0.25, levels=1)
     with pytest.raises(InputError, match="beyond the slide"):
         import_bags(source, tmp_path / "bags", manifest("s", path=small, mpp=np.nan), **options)
+    silent = make_slide("silent.tif", picture=np.full((1024, 1024, 3), 255, np.uint8), mpp=None, levels=1)
+    with pytest.raises(InputError, match="beyond the slide"):
+        import_bags(source, tmp_path / "bags", manifest("s", path=silent), **options)
     with pytest.raises(InputError, match=r"slide\.tif says mpp 0\.25, but 0\.5"):
         import_bags(source, tmp_path / "bags", manifest("s", path=slide, mpp=0.5), **options)
     (tmp_path / "odd.czi").write_text("a format that only the other tool reads")
