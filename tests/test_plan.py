@@ -115,6 +115,9 @@ def test_slides_without_bags_are_sampled(tiny_study, tiny_cohort, make_slide):
     frame = plan(tiny_study, sample=2, measure=False)  # slide.tif is no slide
     assert basis(frame, "tiles a slide, mean") == "assumed"
     assert sum("slide.tif" in text for text in frame.attrs["warnings"]) == 4
+    frame = plan(tiny_study, sample=0, measure=False)
+    assert basis(frame, "tiles a slide, mean") == "assumed"
+    assert not [text for text in frame.attrs["warnings"] if "slide.tif" in text]
     made = make_slide(size=1280, covered=0.5)
     made.rename(tiny_study.paths.cohort / "slide.tif")
     frame = plan(tiny_study, sample=2, measure=False)

@@ -235,7 +235,7 @@ def _tiles(
                 counts.append(count)
     if counts:
         return counts, int(dim), "measured", f"{len(counts)} bags"
-    if "path" in slides:
+    if sample and "path" in slides:
         chosen = [rows.iloc[:: -(-len(rows) // sample)] for _, rows in slides.groupby("stain")]
         cut = study.tiles
         for row in pd.concat(chosen).itertuples():
