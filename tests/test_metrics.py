@@ -18,6 +18,7 @@ from hsa.metrics import (
     patient_draws,
     point,
     seed_values,
+    within_folds,
 )
 
 
@@ -143,6 +144,42 @@ def test_the_value_over_seeds_is_the_mean_and_its_draws_are_shared():
         assert result[name]["seed_sd"] == pytest.approx(np.std(values, ddof=1))
         assert (result[name]["seeds"], result[name]["n"]) == (3, 40)
         np.testing.assert_allclose(drawn[name][:12], [s[name] for s in samples], atol=1e-12)
+
+
+def by_pairs(frame):
+    """Every pair of a positive and a negative case of one seed and fold, looked at one by one; the mean over seeds."""
+    values = []
+    for _, table in frame.groupby("seed"):
+        won = [
+            (a.score > b.score) + (a.score == b.score) / 2
+            for a in table[table["label"] == 1].itertuples()
+            for b in table[table["label"] == 0].itertuples()
+            if a.fold == b.fold
+        ]
+        values.append(np.mean(won))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_within_folds_is_the_mean_over_all_pairs_of_one_fold(digits):
+    frame = predictions(cases=41, digits=digits)
+    rng = np.random.default_rng(1)
+    fold = np.sort(rng.choice(4, 41, p=[0.1, 0.2, 0.3, 0.4]))
+    fold[frame["label"].to_numpy().argmax()] = 9  # a fold of one case holds no pair
+    many = seeds(frame.assign(fold=fold))
+    assert within_folds(many) == pytest.approx(by_pairs(many))
+    assert abs(within_folds(many) - point(many)["roc_auc"]) > 1e-3
+
+
+def test_within_folds_does_not_see_the_scale_of_a_fold():
+    frame = predictions(cases=60, digits=6).assign(fold=np.arange(60) % 3)
+    shifted = frame.assign(score=frame["score"] * 0.3 + 0.3 * frame["fold"])
+    assert within_folds(shifted) == pytest.approx(within_folds(frame))
+    assert point(shifted)["roc_auc"] < point(frame)["roc_auc"] - 0.02
+    assert within_folds(frame.assign(fold=0)) == pytest.approx(point(frame)["roc_auc"])
+    assert np.isnan(within_folds(frame.assign(fold=frame["label"])))
+    with pytest.raises(InputError, match="'fold' is missing"):
+        within_folds(frame.drop(columns="fold"))
 
 
 def test_seeds_are_no_more_patients():

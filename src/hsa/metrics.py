@@ -71,6 +71,38 @@ def bootstrap(
     return intervals(seed_values(tables), bootstrap_values(tables, draws, seed), tables[0], level)
 
 
+def within_folds(predictions: pd.DataFrame) -> float:
+    """Compute the ROC AUC over the pairs of a positive and a negative case of the same fold.
+
+    The pooled AUC also compares cases of different folds, which were scored by different models and probes. If
+    those scores do not share one scale, the two differ. A sensitivity check, without an interval.
+
+    Args:
+        predictions: one row a case, or a row a case and seed, with its test fold in `fold`.
+
+    Returns:
+        The share of such pairs in which the positive scores higher, ties counting half; the mean over seeds.
+        NaN where no fold holds both classes.
+
+    Raises:
+        InputError: as `point`, or there is no column `fold`.
+    """
+    if "fold" not in predictions:
+        raise InputError("predictions: column 'fold' is missing; give the frame of hsa.probe.")
+    return float(np.mean([_within(table) for table in by_seed(predictions)]))
+
+
+def _within(table: pd.DataFrame) -> float:
+    ordered, pairs = 0.0, 0
+    for _, fold in table.groupby("fold"):
+        label = fold["label"].to_numpy() == 1
+        count = int(label.sum() * (~label).sum())
+        if count:
+            auc, _ = auc_and_precision(label, fold["score"].to_numpy(float), np.ones((1, len(fold))))
+            ordered, pairs = ordered + count * auc[0], pairs + count
+    return ordered / pairs if pairs else np.nan
+
+
 def patient_draws(patients: pd.Series, draws: int, seed: int) -> Iterator[np.ndarray]:
     """Draw patients with replacement and give how often each case is then in the sample.
 
