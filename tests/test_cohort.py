@@ -223,6 +223,15 @@ def test_a_marker_is_added_by_a_line_and_a_column(manifest):
         read(frame, {"HER2": her2})
 
 
+def test_a_marker_says_which_classes_count_as_positive():
+    four = {"classes": ["0", "1+", "2+", "3+"]}
+    middle, top = Marker(**four, positive_from="2+"), Marker(**four)
+    assert (middle.negative, middle.positive) == ("below 2+", "2+ and above")
+    assert (top.negative, top.positive) == ("below 3+", "3+"), "nothing is above the highest"
+    assert middle.meaning == "classes 0, 1+, 2+, 3+; positive: 2+, 3+"
+    assert Marker(negative="low", positive="high").meaning == "classes low, high; positive: high"
+
+
 def test_numbers_become_classes_at_the_cut_offs(manifest):
     frame, read = manifest
     frame["label_P53"] = [str(int(c[1:]) + 0.5) for c in frame["case_id"]]

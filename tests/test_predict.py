@@ -19,6 +19,7 @@ from hsa.cli import app
 from hsa.cohort import Cohort
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
+from hsa.settings import Marker
 from hsa.slide import Slide
 from hsa.study import load
 
@@ -205,6 +206,17 @@ def manifest(tmp_path, make_slide, rows):
     frame["case_id"], frame["scanner"] = frame["slide_id"].str[:2], "x"
     frame.drop(columns="made").to_csv(tmp_path / "m.csv", index=False)
     return tmp_path / "m.csv"
+
+
+def test_what_is_said_of_a_probability_names_the_classes(trained):
+    assert "Probability of aberrant: " in predict.caveats(predict.load_predictor(trained))[0]
+    assert "weighs both classes equally" in predict.caveats(predict.load_predictor(trained))[0]
+    about = json.loads((trained / "study.json").read_text())
+    her2 = Marker(classes=["0", "1+", "2+", "3+"], positive_from="2+")
+    about |= {"classes": [her2.negative, her2.positive], "all_classes": her2.names}
+    (trained / "study.json").write_text(json.dumps(about))
+    told = predict.caveats(predict.load_predictor(trained))[0]
+    assert "Probability of 2+ and above: " in told and "weighs the classes 0, 1+, 2+, 3+ equally" in told
 
 
 def test_the_worklist_is_ranked_and_holds_every_he_slide(trained, make_slide, tmp_path):

@@ -19,7 +19,7 @@ CHANCES = tuple(np.arange(1, 61) / 100)
 def recalibrated(predictions: pd.DataFrame) -> pd.DataFrame:
     """Turn scores into probabilities of this cohort, by a logistic recalibration on each fold's validation cases.
 
-    The probe weighs both classes equally, so its scores are probabilities where half the cases are positive.
+    The probe weighs all classes equally, so its scores are probabilities where each is as common.
     Platt (1999): p = sigmoid(a logit(score) + b), fitted to targets (P + 1) / (P + 2) and 1 / (N + 2), so that it
     exists for separable and for one-sided cases too. A negative slope, which would turn the ranking
     round, is replaced by zero: the share of positives for everybody.

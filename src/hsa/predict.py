@@ -44,6 +44,7 @@ class Predictor:
         folder: of the method.
         study, marker, method: their names.
         classes: names of the negative and the positive class.
+        all_classes: names of all classes the probe tells apart, lowest first; the same two, or more.
         prevalence: share of positives in the study's cohort.
         tiles, encoder: how slides were cut and encoded.
         int8: folder of the encoder's int8 model; None if it has none.
@@ -57,6 +58,7 @@ class Predictor:
     marker: str
     method: str
     classes: tuple[str, str]
+    all_classes: tuple[str, ...]
     prevalence: float
     tiles: Tiles
     encoder: Encoder
@@ -99,8 +101,8 @@ class Reading:
     def numbers(self) -> dict[str, float]:
         """Probability (of the mean log odds), low and high: the least and the most that one fold's model says.
 
-        They are the spread of the models, not a confidence interval. The probe weighs both classes
-        equally: the probability is that of a population with as many positive as negative cases.
+        They are the spread of the models, not a confidence interval. The probe weighs all classes equally: the
+        probability is that of a population in which each is as common.
         """
         found = {"probability": self.logits.mean(), "low": self.logits.min(), "high": self.logits.max()}
         return {name: float(expit(value)) for name, value in found.items()}
@@ -131,6 +133,7 @@ def load_predictor(folder: str | Path) -> Predictor:
         folder=folder,
         **names,
         classes=(negative, positive),
+        all_classes=tuple(about.get("all_classes", (negative, positive))),
         prevalence=prevalence,
         tiles=tiles,
         encoder=encoder,
@@ -244,9 +247,11 @@ def predict(
 
 def caveats(predictor: Predictor) -> list[str]:
     """Say, in lines for any summary, what the numbers are and are not."""
+    several = len(predictor.all_classes) > 2
+    every = f"the classes {', '.join(predictor.all_classes)}" if several else "both classes"
     return [
-        f"Probability of {predictor.classes[1]}: the mean log odds of {len(predictor.scores)} models. It weighs both "
-        f"classes equally; in the study's cohort {predictor.prevalence:.0%} of the cases were {predictor.classes[1]}.",
+        f"Probability of {predictor.classes[1]}: the mean log odds of {len(predictor.scores)} models. It weighs "
+        f"{every} equally; in the study's cohort {predictor.prevalence:.0%} of the cases were {predictor.classes[1]}.",
         "Low and high are the lowest and the highest of these models, not a confidence interval.",
         NOTICE,
     ]
@@ -280,7 +285,7 @@ def _write_map(predictor: Predictor, path: Path, reading: Reading, target: Path,
     corners = table[["x", "y"]].to_numpy()
     heat = table["importance"].to_numpy()
     figures.heat_overlay(axes[1], picture, corners, heat, reading.side, mpp, reading.mpp, limit=limit)
-    figures.heat_bar(axes[1], limit)
+    figures.heat_bar(axes[1], limit, classes=predictor.classes)
     axes[0].set_title("H&E")
     axes[1].set_title("what the score rests on")
     spread = f"{numbers['low']:.2f} to {numbers['high']:.2f}"

@@ -57,8 +57,10 @@ class Marker(Section):
         if isinstance(data, dict) and isinstance(data.get("published_f1"), list):
             data = {**data, "published_f1": tuple(data["published_f1"])}
         if isinstance(data, dict) and isinstance(data.get("classes"), list) and data["classes"]:
-            first = data.get("positive_from") or data["classes"][-1]
-            data = {"negative": f"below {first}", "positive": f"{first} and above", "positive_from": first, **data}
+            last = data["classes"][-1]
+            first = data.get("positive_from") or last
+            positive = first if first == last else f"{first} and above"
+            data = {"negative": f"below {first}", "positive": positive, "positive_from": first, **data}
         return data
 
     @model_validator(mode="after")
@@ -83,6 +85,11 @@ class Marker(Section):
     def first_positive(self) -> int:
         """Number of the lowest class that counts as positive."""
         return self.names.index(self.positive_from) if self.positive_from else len(self.names) - 1
+
+    @property
+    def meaning(self) -> str:
+        """Say what the classes are and which of them count as positive."""
+        return f"classes {', '.join(self.names)}; positive: {', '.join(self.names[self.first_positive :])}"
 
     @property
     def cutoffs(self) -> list[float]:

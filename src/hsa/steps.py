@@ -98,6 +98,7 @@ def _description(study: Study, marker: str, method: str, predictions: pd.DataFra
         **{"tiles": parts["tiles"], "encoder": study.tile_encoder.model_dump(mode="json")},
         "int8": str(study.paths.bags / "int8") if study.encoder.runtime == "openvino-int8" else None,
         "classes": [names.negative, names.positive],
+        "all_classes": names.names,
         "prevalence": float(labels.mean()),
     }
 
@@ -234,7 +235,8 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     Returns:
         "prediction" and "ceiling": stain -> method -> metric -> value, low, high, n, seed_sd; "difference" and
         "against_baseline": stain -> metric or test; "alignment": stain -> method -> measure -> value, low, high, n;
-        "holm": test -> stain -> p, corrected over the stains; "power"; "published": stain -> value, low, high.
+        "categories": stain -> method -> metric over all classes, empty unless there are more than two; "holm": test ->
+        stain -> p, corrected over the stains; "power"; "published": stain -> value, low, high.
     """
     from hsa.comparison import holm
     from hsa.report import provenance
@@ -265,6 +267,8 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     named = [{"name": name, "title": method.title} for name, method in study.methods.items()]  # JSON keys are sorted
     titles = {"title": study.title, "baseline": study.baseline, "full": study.full}
     titles |= {"methods": named, "markers": list(study.markers)}
+    ranked = {name: marker.meaning for name, marker in study.markers.items() if marker.classes}
+    titles |= {"classes": ranked} if ranked else {}
     summary["provenance"] = provenance(study, **titles)
     files.write_json(study.paths.summary, summary)
     return summary
