@@ -1,9 +1,10 @@
 import pandas as pd
 import pytest
 
-from hsa import files, prescreening_tables, reference, tables
+from hsa import categories, files, prescreening_tables, reference, tables
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
+from hsa.settings import Marker
 from hsa.study import load
 
 
@@ -68,6 +69,42 @@ def test_the_headline_has_a_row_for_each_stain_and_method(study, summary):
     full = [row for row in rows if study.methods["full"].title in row]
     assert "0.712" in full[0] and "0.611-0.813" in full[0] and full[0].endswith("0.735")
     assert full[2].endswith("unknown"), "a number that the paper does not give is not invented"
+
+
+@pytest.fixture
+def ranked(study, summary):
+    """The same summary, its P53 with three classes."""
+    study.markers["P53"] = Marker(classes=["null", "wild-type", "over"], positive_from="over")
+    metrics = {name: number(0.234, 0.111, 0.345) for name in categories.METRICS}
+    found = {"P53": dict.fromkeys(tables.titles(study), metrics | {"quadratic_kappa": number(-0.05, -0.1, 0.2)})}
+    classes = {"classes": {"P53": study.markers["P53"].meaning}}
+    return {**summary, "categories": {marker: found.get(marker, {}) for marker in study.markers}} | {
+        "provenance": summary["provenance"] | classes
+    }
+
+
+def test_all_classes_of_a_marker_are_on_the_result_page_and_a_binary_study_reads_as_before(summary, ranked):
+    made = tables.fragments(ranked)
+    page = made["more_metrics.md"]
+    assert page.startswith(tables.more_metrics(summary)), "the binary table is the same"
+    assert "| **P53**: classes null, wild-type, over; positive: over |" in page
+    assert "| HistoStainAlign (full) | −0.050 [−0.100, 0.200] | 0.234 [0.111, 0.345] |" in page
+    assert page.count("Cohen 1968") == 1 and "**PD-L1**: classes" not in page
+    empty = {**summary, "categories": {marker: {} for marker in summary["cases"]}}
+    assert tables.fragments(empty) == tables.fragments(summary), "with or without the key, as in book/reference"
+    assert "kappa" not in str(tables.fragments(summary))
+    assert {name for name in made if made[name] != tables.fragments(summary)[name]} == {"more_metrics.md"}
+
+
+def test_the_headline_adds_all_classes_where_there_are_more_than_two(study, summary, ranked):
+    files.write_json(study.paths.summary, summary)
+    before = tables.headline(study)
+    files.write_json(study.paths.summary, ranked)
+    after = tables.headline(study)
+    assert after.startswith(before + "\n\nP53, classes null, wild-type, over; positive: over. These numbers")
+    last = " ".join(after.splitlines()[-1].split())
+    assert last == "P53 HistoStainAlign (full) -0.050 -0.100 to 0.200 0.234 0.111 to 0.345"
+    assert "kappa" not in before and len(after.splitlines()) == len(before.splitlines()) + 5 + len(study.methods)
 
 
 def test_the_verdict_follows_the_interval(summary):

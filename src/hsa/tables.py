@@ -11,6 +11,16 @@ from hsa.study import Study
 Summary = dict[str, Any]
 _HEADLINE = {"roc_auc": "ROC AUC", "weighted_f1": "weighted F1"}
 _OTHERS = {"balanced_accuracy": "balanced accuracy", "average_precision": "average precision"}
+_CLASSES = {
+    "quadratic_kappa": "quadratic kappa",
+    "weighted_f1": "weighted F1",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+}
+KAPPA = (
+    "These numbers are over all classes, not positive against negative. Quadratic kappa is agreement beyond chance: "
+    "1 is perfect, 0 is chance. A miss by two classes costs four times a miss by one (Cohen 1968)."
+)
 
 _MAPS = {
     "pointed": "top tile is tumour (chance)",
@@ -33,7 +43,7 @@ def titles(study: Study) -> dict[str, str]:
 
 
 def headline(study: Study) -> str:
-    """Lay out, for a terminal: stain, method, weighted F1, 95 % CI, published F1."""
+    """Lay out, for a terminal: stain, method, weighted F1, 95 % CI, published F1; then markers with more classes."""
     summary = steps.read_summary(study)
     rows = [("stain", "method", "weighted F1", "95 % CI", "published F1")]
     for marker in study.markers:
@@ -43,6 +53,23 @@ def headline(study: Study) -> str:
             f1 = methods[name]["weighted_f1"]
             known = f"{published['value']:.3f}" if published and name == study.full else "unknown"
             rows.append((marker, title, f"{f1['value']:.3f}", f"{f1['low']:.3f}-{f1['high']:.3f}", known))
+    return "\n".join([_columns(rows), *_headline_of_classes(study, summary)])
+
+
+def _headline_of_classes(study: Study, summary: Summary) -> list[str]:
+    """The same of all classes, for each marker that has more than two."""
+    parts = []
+    for marker, methods in _ranked(summary).items():
+        rows = [("stain", "method", "quadratic kappa", "95 % CI", "weighted F1", "95 % CI")]
+        for name, title in titles(study).items():
+            numbers = [methods[name][metric] for metric in ("quadratic_kappa", "weighted_f1")]
+            cells = [(f"{n['value']:.3f}", f"{n['low']:.3f} to {n['high']:.3f}") for n in numbers]
+            rows.append((marker, title, *cells[0], *cells[1]))
+        parts.append(f"\n{marker}, {study.markers[marker].meaning}. {KAPPA}\n\n{_columns(rows)}")
+    return parts
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -80,12 +107,31 @@ def prediction(summary: Summary) -> str:
 
 
 def more_metrics(summary: Summary) -> str:
-    """Every method and ceiling of every stain: balanced accuracy, average precision, calibration error."""
+    """Every method and ceiling of every stain: balanced accuracy, average precision, calibration error; classes."""
 
     def cells(found: dict[str, Any]) -> list[str]:
         return [interval(found[metric]) for metric in _OTHERS] + [f"{found['calibration_error']['value']:.3f}"]
 
-    return table(["", *_OTHERS.values(), "calibration error"], _scored_rows(summary, cells))
+    return table(["", *_OTHERS.values(), "calibration error"], _scored_rows(summary, cells)) + _all_classes(summary)
+
+
+def _all_classes(summary: Summary) -> str:
+    """Every method of the stains with more than two classes: how well all of them are told apart; else nothing."""
+    rows = []
+    for marker, methods in _ranked(summary).items():
+        rows.append([f"**{marker}**: {summary['provenance']['classes'][marker]}", *[""] * len(_CLASSES)])
+        rows += [[title, *class_metrics(methods[name]).values()] for name, title in _methods(summary).items()]
+    return f"\n{KAPPA}\n\n{table(['', *_CLASSES.values()], rows)}" if rows else ""
+
+
+def class_metrics(found: dict[str, Any]) -> dict[str, str]:
+    """Write the metrics over all classes of one method: title -> value and interval."""
+    return {title: interval(found[metric]) for metric, title in _CLASSES.items()}
+
+
+def _ranked(summary: Summary) -> dict[str, Any]:
+    """Give marker -> method -> metric over all classes, of the markers with more than two."""
+    return {marker: found for marker, found in summary.get("categories", {}).items() if found}
 
 
 def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]]) -> list[list[str]]:
