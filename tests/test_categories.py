@@ -83,6 +83,16 @@ def test_the_confusion_holds_every_case():
     assert table.loc["1+", "2+"] == first
 
 
+def test_the_confusion_of_two_classes_is_that_of_their_labels():
+    frame = predictions(seeds=2)
+    frame["label"], frame["pred"] = frame["category"] >= 2, frame["pred_category"] >= 3
+    frame[["label", "pred"]] = frame[["label", "pred"]].astype(int)
+    table = categories.confusion(frame, ["low", "high"])
+    assert table.to_numpy() == pytest.approx(metrics.confusion_matrix(frame["label"], frame["pred"]) / 2)
+    alone = frame.drop(columns=["category", "pred_category"])
+    pd.testing.assert_frame_equal(categories.confusion(alone, ["low", "high"]), table)
+
+
 def test_wrong_predictions_are_refused():
     with pytest.raises(InputError, match="category must be 0 to 1"):
         categories.score(predictions(), 2)

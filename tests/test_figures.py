@@ -12,10 +12,11 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
 
-from hsa import figures
+from hsa import categories, figures
 from hsa.calibration import reliability_bins
 from hsa.errors import InputError
 from hsa.figures import style
+from hsa.settings import Marker
 
 
 @pytest.fixture
@@ -44,12 +45,29 @@ def written(ax):
 
 
 def test_label_balance_counts_each_class_and_the_unlabelled(ax):
-    labels = pd.DataFrame({"P53": [0, 0, 1, 1.0], "Ki-67": [0, 1, 1, np.nan]})
-    figures.label_balance(ax, labels)
-    assert [bar.get_width() for bar in ax.patches] == [2, 1, 2, 2, 0, 1]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["P53", "Ki-67"]
+    labels = pd.DataFrame({"P53": [0, 0, 1, 1.0], "HER2": [0, 2, 2, np.nan]})
+    her2 = Marker(classes=["0", "low expression", "3+"], positive_from="low expression")
+    figures.label_balance(ax, labels, {"P53": Marker(negative="wild-type", positive="aberrant"), "HER2": her2})
+    assert [bar.get_width() for bar in ax.patches] == [2, 2, 0, 1, 0, 2, 1]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        "P53\nwild-type, aberrant",
+        "HER2\n0, low\N{NO-BREAK SPACE}expression, 3+",
+    ]
     assert legend(ax) == ["negative", "positive", "no label"]
-    assert sorted(written(ax)) == ["", "1", "1", "2", "2", "2"]
+    assert [text for text in written(ax) if text] == ["2", "2", "1", "2", "1"]
+    fills = [to_hex(bar.get_facecolor()) for bar in ax.patches]
+    negative, positive = (style.CLASSES[k].lower() for k in (0, 1))
+    assert fills[:2] == [negative, positive] and fills[3] == negative and fills[5] == positive
+
+
+def test_shades_of_classes_differ_and_pale_towards_what_divides_them():
+    def redness(fill):
+        return to_rgba(fill)[0] - to_rgba(fill)[1]
+
+    shades = style.class_colours(5, 2)
+    assert len(set(shades)) == 5
+    assert [redness(shade) > 0 for shade in shades] == [False, False, True, True, True]
+    assert redness(shades[0]) < redness(shades[1]) and redness(shades[2]) < redness(shades[3]) < redness(shades[4])
 
 
 def test_fold_map_orders_cases_by_their_test_fold(ax):
@@ -85,10 +103,42 @@ def test_roc_draws_the_curve_whose_area_is_the_auc(ax):
 
 def test_confusion_writes_cases_and_share_of_the_true_class(ax):
     frame = predictions(cases=8).assign(label=[0, 0, 0, 0, 1, 1, 1, 1], pred=[0, 0, 0, 1, 1, 1, 0, 0])
-    figures.confusion(ax, frame)
+    figures.confusion(ax, categories.confusion(frame, ["wild-type", "aberrant"]))
     assert written(ax) == ["3\n75%", "1\n25%", "2\n50%", "2\n50%"]
     np.testing.assert_array_equal(ax.images[0].get_array(), [[0.75, 0.25], [0.5, 0.5]])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [text.get_text() for text in labels] == ["wild-type", "aberrant"]
+    assert not ax.lines
+
+
+def test_confusion_of_ordered_classes_parts_the_positive_ones(ax):
+    counts = pd.DataFrame([[3.5, 0.5, 0], [1, 2, 1], [0, 0, 0]], index=list("abc"), columns=list("abc"))
+    figures.confusion(ax, counts, first_positive=2)
+    assert written(ax)[:3] == ["3.5\n88%", "0.5\n12%", "0.0\n0%"]
+    assert written(ax)[6:] == ["0.0\n0%"] * 3
+    assert [line.get_ydata()[0] for line in ax.lines[:1]] == [1.5] and ax.lines[1].get_xdata()[0] == 1.5
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_confusion_is_readable_with_long_names(count):
+    figures.use_style()
+    names = ["not interpretable", "borderline", "low expression", "intermediate", "strongly positive"][:count]
+    counts = pd.DataFrame(np.full((count, count), 100.5), index=names, columns=names)
+    fig, axes = figures.panels(1, 2, height=3.4 if count < 4 else 4.6, sharey=True)
+    for ax in axes:
+        figures.confusion(ax, counts)
+        ax.set_title("HistoStainAlign (full)")
+    fig.canvas.draw()
+    texts = [text for text in fig.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= 9
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1, text.get_text()
+    for ax in axes:
+        cell = ax.get_window_extent().width / count
+        assert all(text.get_window_extent().width < cell for text in (*ax.texts, *ax.get_xticklabels()))
+        assert all(text.get_window_extent().height < cell for text in ax.texts)
 
 
 def test_forest_shows_every_method_and_the_published_value(ax):
@@ -117,6 +167,9 @@ def test_reliability_draws_the_bins(ax):
     bars = ax.containers[0].lines[2][0].get_segments()
     np.testing.assert_allclose([bar[:, 1] for bar in bars], table[["low", "high"]])
     assert "perfect calibration" in legend(ax)
+    assert ax.get_xlabel() == "predicted probability of positive"
+    figures.reliability(ax, frame, bins=4, positive="aberrant")
+    assert ax.get_xlabel() == "predicted probability of aberrant"
 
 
 def test_paired_shuffled_draws_two_halves_and_means_for_each_method(ax):
@@ -164,6 +217,14 @@ def test_umap_scatter_links_the_two_slides_of_each_test_case(ax, hue, names):
     np.testing.assert_allclose(points[1].get_facecolors()[0], to_rgba(wanted))
     assert legend(ax) == [*names, "not test", "one test case"]
     assert written(ax) == ["trustworthiness 0.91"]
+
+
+def test_umap_scatter_names_the_classes_and_shows_slides_without_a_label(ax):
+    placed = pd.DataFrame({"case_id": list("abc"), "stain": "HE", "label": [0, 1, -1], "split": "test"})
+    placed = placed.assign(umap1=[0.0, 1, 2], umap2=0.0)
+    figures.umap_scatter(ax, placed, links=False, classes=("below 2+", "2+ and above"))
+    assert legend(ax) == ["below 2+", "2+ and above", "no label", "H&E", "IHC"]
+    np.testing.assert_allclose(ax.collections[1].get_facecolors()[2], to_rgba(style.FAINT))
 
 
 def test_overlay_dims_glass_only_and_outlines_the_tissue(ax):

@@ -48,6 +48,8 @@ def test_one_limit_makes_slides_comparable(ax):
     assert ax.collections[0].get_clim() == (-1, 1)
     bar = figures.heat_bar(ax, 1.0)
     assert bar.get_ylim() == (-1, 1) and len(ax.figure.axes) == 2
+    bar = figures.heat_bar(ax, 1.0, classes=("below 2+", "2+ and above"))
+    assert (bar.get_title(loc="left"), bar.get_xlabel()) == ("for 2+ and above", "for below 2+")
 
 
 def test_a_map_without_importance_is_drawn_and_a_broken_one_refused(ax):

@@ -1,12 +1,15 @@
 """A cohort as real ones are, from imported bags to the summary: three classes, missing slides and labels."""
 
+import json
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from hsa import steps
+from hsa import report, steps, tables
 from hsa.bag import Bag, write_bag
-from hsa.files import write_json
+from hsa.files import REPOSITORY, write_json
 from hsa.study import load
 
 STUDY = """
@@ -29,9 +32,10 @@ evaluation: {folds: 3, bootstrap: 100, recall_at: [1]}
 """
 
 
-@pytest.fixture
-def study(tmp_path):
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
     """36 cases: c00-c29 with a label, of which every fifth lacks IHC; c30-c35 pairs only. c01 has two H&E slides."""
+    tmp_path = tmp_path_factory.mktemp("real")
     (tmp_path / "real.yml").write_text(STUDY)
     chosen, rng, rows, bags = load(tmp_path / "real.yml"), np.random.default_rng(0), [], {}
     for i in range(36):
@@ -64,5 +68,21 @@ def test_a_cohort_with_gaps_goes_from_bags_to_the_summary(study):
     assert summary["ceiling"]["HER2"] == {}
     he = steps.embeddings(study, "HER2", "full", "HE", progress=False)
     assert "c01-0+c01-1" in set(he["slide_id"]) and set(he["category"]) == {-1, 0, 1, 2}
+    assert summary["provenance"]["classes"] == {"HER2": "classes 0, 1+, 2+; positive: 1+, 2+"}
+    told = json.loads((study.paths.method("HER2", "full") / "study.json").read_text())
+    assert told["classes"] == ["below 1+", "1+ and above"] and told["all_classes"] == ["0", "1+", "2+"]
+    assert "quadratic kappa" in tables.headline(study) and "Cohen 1968" in tables.more_metrics(summary)
     predictions = pd.read_csv(study.paths.method("HER2", "full") / "predictions.csv")
     assert set(predictions["case_id"]) == {f"c{i:02d}" for i in range(30)}
+
+
+def test_the_comparison_chapter_shows_all_classes(study, tmp_path):
+    source, page = REPOSITORY / "notebooks/03_baseline_comparison.ipynb", tmp_path / "page.ipynb"
+    report.run_notebook(source, page, {"study": str(study.file), "stain": "HER2"})
+    outputs = {cell.id: cell.get("outputs", []) for cell in nbformat.read(page, as_version=4).cells}
+    assert "HER2, classes 0, 1+, 2+; positive: 1+, 2+." in outputs["c315a971"][-1]["text"]
+    scores, note, classes = (output["data"] for output in outputs["d06df948"])
+    assert "AUC within folds" in scores["text/html"] and "kappa" not in scores["text/html"]
+    assert "Cohen 1968" in note["text/markdown"] and "quadratic kappa" in classes["text/html"]
+    counts = pd.read_csv(study.paths.marker("HER2") / "figures/confusion.csv", dtype={"true": str})
+    assert set(counts["true"]) == {"0", "1+", "2+"} and counts.groupby("method")["cases"].sum().tolist() == [30, 30]

@@ -226,8 +226,9 @@ def test_figures_show_the_numbers_they_are_given():
         "Full method", "Mean", "stain everybody", "stain nobody"
     ]  # fmt: skip
     test = methods["full"][methods["full"]["split"] == "test"]
-    figures.triage.calibration(axes[1, 1], reliability_bins(test, 8), reliability_bins(after["full"], 8), "full")
+    figures.triage.calibration(axes[1, 1], reliability_bins(test, 8), reliability_bins(after["full"], 8), "full", "3+")
     assert "recalibrated" in axes[1, 1].get_legend().get_texts()[2].get_text()
+    assert axes[1, 1].get_xlabel() == "predicted probability of 3+"
     plt.close(fig)
 
 
@@ -235,11 +236,11 @@ def test_the_prevalence_bars_add_up_to_all_cases():
     table = prescreening.at_prevalence(prescreening.triage(predictions(), draws=2), [0.1, 0.4])
     figures.use_style()
     fig, axes = figures.panels(1, 2, height=3)
-    figures.triage.prevalence(axes, table, cases=100)
+    figures.triage.prevalence(axes, table, cases=100, positive="3+")
     for ax in axes:
         widths = np.array([bar.get_width() for bar in ax.patches[:12]]).reshape(4, 3)
         np.testing.assert_allclose(widths.sum(axis=0), 100)
-    assert axes[0].get_title(loc="left") == "10% positive"
+    assert axes[0].get_title(loc="left") == "10% are 3+"
     plt.close(fig)
 
 

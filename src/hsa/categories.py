@@ -48,7 +48,15 @@ def score(predictions: pd.DataFrame, classes: int, draws: int = 1000, seed: int 
 
 
 def confusion(predictions: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Count cases by true (rows) and predicted class (columns), averaged over seeds."""
+    """Count cases by true (rows) and predicted class (columns), averaged over seeds.
+
+    Args:
+        predictions: as for `score`; of a marker with two classes label and pred in place of the categories.
+        names: of all classes, lowest first.
+    """
+    if len(names) == 2:
+        both = predictions.drop(columns=["category", "pred_category"], errors="ignore")
+        predictions = both.rename(columns={"label": "category", "pred": "pred_category"})
     tables = _tables(predictions, len(names))
     counts = np.mean([_confusion(table, np.ones((1, len(table))), len(names))[0] for table in tables], axis=0)
     return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))

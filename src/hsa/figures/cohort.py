@@ -1,5 +1,8 @@
 """Figures of a cohort and of training on it: labels, folds, losses."""
 
+from collections.abc import Mapping
+from textwrap import fill as wrap
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -11,35 +14,45 @@ from hsa.figures.style import (
     CLASSES,
     FAINT,
     GREY,
-    INK,
     METHODS,
     SPLITS,
+    class_colours,
+    ink_on,
 )
+from hsa.settings import Marker
 
 
-def label_balance(ax: Axes, labels: pd.DataFrame) -> Axes:
-    """Draw how many cases of each marker are negative, positive or unlabelled.
+def label_balance(ax: Axes, labels: pd.DataFrame, markers: Mapping[str, Marker]) -> Axes:
+    """Draw how many cases of each marker are of which class; the classes are named on the left, in their order.
 
     Args:
         ax: where to draw.
-        labels: a column for each marker, a row for each case: 0, 1 or NaN.
+        labels: a column for each marker, a row for each case: number of the class, or NaN.
+        markers: their classes.
 
     Returns:
         The axes.
     """
-    parts = [(labels == 0).sum(), (labels == 1).sum(), labels.isna().sum()]
-    looks = [(CLASSES[0], INK, "negative"), (CLASSES[1], "white", "positive"), (FAINT, INK, "no label")]
-    left = np.zeros(labels.shape[1])
-    for count, (fill, text, name) in zip(parts, looks, strict=True):
-        if count.any():
-            bars = ax.barh(list(labels.columns), count, left=left, color=fill, height=0.62, label=name)
-            shown = [str(n) if n > 0.04 * len(labels) else "" for n in count]
-            ax.bar_label(bars, shown, label_type="center", color=text, fontsize=9.5)
-        left += count.to_numpy()
+    ticks = []
+    for y, (name, column) in enumerate(labels.items()):
+        kind, left = markers[name], 0
+        fills = [*class_colours(len(kind.names), kind.first_positive), FAINT]
+        counts = [*((column == k).sum() for k in range(len(kind.names))), column.isna().sum()]
+        for fill, count in zip(fills, counts, strict=True):
+            bar = ax.barh(y, count, left=left, color=fill, height=0.62)
+            shown = str(count) if count > 0.04 * len(labels) else ""
+            ax.bar_label(bar, [shown], label_type="center", color=ink_on(fill), fontsize=9.5)
+            left += count
+        whole = (one.replace(" ", "\N{NO-BREAK SPACE}") for one in kind.names)
+        ticks.append(f"{name}\n{wrap(', '.join(whole), 26, break_on_hyphens=False)}")
+    ax.set_yticks(range(len(ticks)), ticks)
     ax.invert_yaxis()
     ax.set(xlabel="cases", xlim=(0, len(labels)))
     ax.tick_params(axis="y", length=0)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=1, borderaxespad=0.2)
+    looks = {"negative": CLASSES[0], "positive": CLASSES[1]}
+    looks |= {"no label": FAINT} if labels.isna().any(axis=None) else {}
+    handles = [Patch(color=fill, label=name) for name, fill in looks.items()]
+    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=1, borderaxespad=0.2)
     return ax
 
 

@@ -1,6 +1,6 @@
 """Figures of the embedding space: paired against shuffled similarity, retrieval, UMAP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from hsa.figures.style import (
     CLASS_NAMES,
     CLASSES,
     DASHES,
+    FAINT,
     GREY,
     INK,
     STAIN_NAMES,
@@ -116,7 +117,12 @@ def recall_bars(ax: Axes, table: pd.DataFrame, titles: Mapping[str, str] | None 
 
 
 def umap_scatter(
-    ax: Axes, placed: pd.DataFrame, hue: str = "label", trust: float | None = None, links: bool = True
+    ax: Axes,
+    placed: pd.DataFrame,
+    hue: str = "label",
+    trust: float | None = None,
+    links: bool = True,
+    classes: Sequence[str] = CLASS_NAMES,
 ) -> Axes:
     """Draw UMAP coordinates: H&E as circles, IHC as triangles; test slides solid, others faint and small.
 
@@ -126,11 +132,16 @@ def umap_scatter(
         hue: "label" or "stain".
         trust: trustworthiness, written in the corner.
         links: draw a thin line between the two slides of each test case.
+        classes: names of the negative and the positive class.
 
     Returns:
         The axes. Distances between far groups mean nothing, hence no ticks.
     """
-    inks, names = (CLASSES, CLASS_NAMES) if hue == "label" else (STAINS, STAIN_NAMES)
+    if hue == "label":
+        unknown = {-1: "no label"} if (placed["label"] < 0).any() else {}
+        inks, names = CLASSES | {-1: FAINT}, dict(enumerate(classes)) | unknown
+    else:
+        inks, names = STAINS, STAIN_NAMES
     placed = placed.assign(stain=np.where(placed["stain"] == "HE", "HE", "IHC"))
     test = placed["split"] == "test"
     if links:

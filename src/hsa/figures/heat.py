@@ -1,5 +1,7 @@
 """Heat maps: what a prediction rests on, laid over the slide, and how well that agrees with the truth."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -8,7 +10,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from hsa.errors import InputError
-from hsa.figures.style import CLASSES, INK
+from hsa.figures.style import CLASS_NAMES, CLASSES, INK
 from hsa.figures.tissue import scale_bar
 
 # Its ends are the colours of the classes that a tile speaks for; between them, nothing.
@@ -78,13 +80,19 @@ def heat_overlay(
     return ax
 
 
-def heat_bar(axes: Axes | np.ndarray, limit: float, label: str = "importance of a tile (logits)") -> Axes:
+def heat_bar(
+    axes: Axes | np.ndarray,
+    limit: float,
+    label: str = "importance of a tile (logits)",
+    classes: Sequence[str] = CLASS_NAMES,
+) -> Axes:
     """Add the colour bar of `heat_overlay` to the right of its axes.
 
     Args:
         axes: the overlays, of one figure and with one `limit`.
         limit: absolute importance of the full colour.
         label: name of the importance.
+        classes: names of the negative and the positive class.
 
     Returns:
         The axes of the bar.
@@ -92,6 +100,6 @@ def heat_bar(axes: Axes | np.ndarray, limit: float, label: str = "importance of 
     shown = ScalarMappable(Normalize(-limit, limit), IMPORTANCE)
     bar = np.ravel(axes)[0].figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
     bar.outline.set_visible(False)
-    bar.ax.set_title("for positive", fontsize=9, fontweight="normal", loc="left", color=CLASSES[1])
-    bar.ax.set_xlabel("for negative", fontsize=9, loc="left", color="#11695B")
+    bar.ax.set_title(f"for {classes[1]}", fontsize=9, fontweight="normal", loc="left", color=CLASSES[1])
+    bar.ax.set_xlabel(f"for {classes[0]}", fontsize=9, loc="left", color="#11695B")
     return bar.ax

@@ -1,13 +1,14 @@
 """Figures of predictions: ROC, confusion, forest plot, reliability."""
 
 from collections.abc import Mapping
+from textwrap import fill as wrap
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from sklearn.metrics import confusion_matrix, roc_curve
+from sklearn.metrics import roc_curve
 
 from hsa.calibration import calibration_error, reliability_bins
 from hsa.figures.style import (
@@ -59,19 +60,33 @@ def roc(
     return ax
 
 
-def confusion(ax: Axes, predictions: pd.DataFrame) -> Axes:
-    """Draw the confusion matrix: cases, and per cent of the true class, which also sets the shade."""
-    count = confusion_matrix(predictions["label"], predictions["pred"], labels=[0, 1])
+def confusion(ax: Axes, counts: pd.DataFrame, first_positive: int = 1) -> Axes:
+    """Draw the confusion matrix: cases, and per cent of the true class, which also sets the shade.
+
+    Args:
+        ax: where to draw.
+        counts: of `hsa.categories.confusion`: true (rows) by predicted class (columns), lowest first.
+        first_positive: number of the lowest class that counts as positive; where there are more than two, lines part
+            these from the others.
+
+    Returns:
+        The axes.
+    """
+    names, count = [wrap(name, 13) for name in counts.index], counts.to_numpy(float)
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
+    digits = 0 if np.allclose(count, count.round()) else 1  # a mean over seeds
     shades = LinearSegmentedColormap.from_list("share", ["#F4F6F8", SPLITS["test"]])
     ax.imshow(share, cmap=shades, vmin=0, vmax=1)
-    for (row, column), cases in np.ndenumerate(count):
-        part = share[row, column]
-        ink = "white" if part > 0.5 else INK
-        ax.text(column, row, f"{cases}\n{part:.0%}", ha="center", va="center", color=ink, fontsize=11)
-    names = list(CLASS_NAMES.values())
-    ax.set_xticks([0, 1], names)
-    ax.set_yticks([0, 1], names, rotation=90, va="center")
+    size = 11 if len(names) < 4 else 9
+    for (row, column), part in np.ndenumerate(share):
+        text, ink = f"{count[row, column]:.{digits}f}\n{part:.0%}", "white" if part > 0.5 else INK
+        ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
+    longest = max(len(line) for name in names for line in name.splitlines())
+    ax.set_xticks(range(len(names)), names, rotation=90 if longest * len(names) > 28 else 0)
+    ax.set_yticks(range(len(names)), names)
+    if len(names) > 2:
+        for line in (ax.axhline, ax.axvline):
+            line(first_positive - 0.5, color=INK, linewidth=1, linestyle=DASHES)
     ax.set(xlabel="predicted", ylabel="true")
     ax.tick_params(length=0)
     sns.despine(ax=ax, left=True, bottom=True)
@@ -120,17 +135,19 @@ def forest(
     return ax
 
 
-def reliability(ax: Axes, predictions: pd.DataFrame, method: str = "full", bins: int = 10) -> Axes:
+def reliability(
+    ax: Axes, predictions: pd.DataFrame, method: str = "full", bins: int = 10, positive: str = CLASS_NAMES[1]
+) -> Axes:
     """Draw observed against predicted frequency, with 95 % intervals; the histogram below shows the scores.
 
-    The probe weighs classes equally, so its probabilities are those of a population with as many positive as
-    negative cases.
+    The probe weighs classes equally, so its probabilities are those of a population in which each is as common.
 
     Args:
         ax: where to draw.
         predictions: Predictions frame.
         method: sets the colour.
         bins: number of bins, of about equally many cases.
+        positive: name of the positive class.
 
     Returns:
         The axes.
@@ -140,7 +157,8 @@ def reliability(ax: Axes, predictions: pd.DataFrame, method: str = "full", bins:
     share, edges = np.histogram(predictions["score"], bins=np.linspace(0, 1, 21))
     ax.stairs(0.15 * share / share.max(), edges, fill=True, color=FAINT, label="scores (histogram)")
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=DASHES, label="perfect calibration")
-    ax.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set(xlabel=f"predicted probability of {positive}", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
+    ax.set_aspect("equal")
     error = calibration_error(predictions, bins)
     ax.errorbar(
         table["predicted"],

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from hsa.files import replacing, write_frame
@@ -20,7 +22,7 @@ from hsa.files import replacing, write_frame
 DASHES = (0, (4, 3))
 INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
 CLASSES = {0: "#44AA99", 1: "#882255"}
-CLASS_NAMES = {0: "negative", 1: "positive"}
+CLASS_NAMES = ("negative", "positive")
 STAINS = {"HE": "#D6619E", "IHC": "#7F4A12"}
 STAIN_NAMES = {"HE": "H&E", "IHC": "IHC"}
 SPLITS = {"train": "#D5DDE5", "val": "#8DA2B8", "test": "#1F3B57"}
@@ -77,6 +79,22 @@ def colour(method: str, among: Mapping[str, Any] | None = None) -> str:
         return METHODS[method]
     others = [name for name in among or [method] if name not in METHODS]
     return _SPARE[others.index(method) % len(_SPARE)]
+
+
+def class_colours(count: int, first_positive: int) -> list[str]:
+    """Give each of `count` ordered classes a colour: shades of the negative's, then of the positive's.
+
+    The lowest and the highest class have the full colours; the shades pale towards the class that divides them.
+    """
+    above = count - first_positive
+    strength = [*np.linspace(1, 0.4, first_positive), *np.linspace(1, 0.4, above)[::-1]]
+    ends = [CLASSES[0]] * first_positive + [CLASSES[1]] * above
+    return [to_hex(1 - s * (1 - np.array(to_rgb(end)))) for s, end in zip(strength, ends, strict=True)]
+
+
+def ink_on(fill: str) -> str:
+    """Give the colour of text that can be read on this one."""
+    return INK if np.dot(to_rgb(fill), (0.30, 0.59, 0.11)) > 0.45 else "white"
 
 
 def save(

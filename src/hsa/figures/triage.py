@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from hsa.figures.style import CLASSES, DASHES, GREY, INK, colour
+from hsa.figures.style import CLASS_NAMES, CLASSES, DASHES, GREY, INK, colour
 
 # Stained or not, right or wrong: the hue is the true class, the strong shade is the error or the effort.
 FATES = {
@@ -117,7 +117,9 @@ def decision(ax: Axes, curves: Mapping[str, pd.DataFrame], titles: Mapping[str, 
     return ax
 
 
-def calibration(ax: Axes, before: pd.DataFrame, after: pd.DataFrame, method: str) -> Axes:
+def calibration(
+    ax: Axes, before: pd.DataFrame, after: pd.DataFrame, method: str, positive: str = CLASS_NAMES[1]
+) -> Axes:
     """Draw observed against predicted frequency, before and after recalibration.
 
     Args:
@@ -125,6 +127,7 @@ def calibration(ax: Axes, before: pd.DataFrame, after: pd.DataFrame, method: str
         before: frame of `hsa.calibration.reliability_bins` for the probe's scores.
         after: the same for recalibrated ones.
         method: sets the colour.
+        positive: name of the positive class.
 
     Returns:
         The axes.
@@ -148,18 +151,22 @@ def calibration(ax: Axes, before: pd.DataFrame, after: pd.DataFrame, method: str
             label=f"{name}\n(mean gap {gap:.3f})",
             clip_on=False,
         )
-    ax.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set(xlabel=f"predicted probability of {positive}", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
+    ax.set_aspect("equal")
     ax.legend(loc="center left", bbox_to_anchor=(1.03, 0.5), labelspacing=0.8)
     return ax
 
 
-def prevalence(axes: Sequence[Axes], table: pd.DataFrame, cases: int = 1000) -> Sequence[Axes]:
+def prevalence(
+    axes: Sequence[Axes], table: pd.DataFrame, cases: int = 1000, positive: str = CLASS_NAMES[1]
+) -> Sequence[Axes]:
     """Draw what becomes of 1000 cases at each prevalence, one panel a prevalence, one bar a target.
 
     Args:
         axes: one for each prevalence; the figure gets a legend above them.
         table: frame of `hsa.prescreening.at_prevalence`.
         cases: how many cases a bar stands for.
+        positive: name of the positive class.
 
     Returns:
         The axes.
@@ -179,7 +186,7 @@ def prevalence(axes: Sequence[Axes], table: pd.DataFrame, cases: int = 1000) -> 
             ax.text(1.02 * cases, y, text, va="center", fontsize=9, color=INK, linespacing=1.05)
         ax.set_yticks(range(len(targets)), [f"{target:.0%}" for target in targets])
         ax.set(xlim=(0, cases), ylim=(len(targets) - 0.5, -0.5), xticks=[0, cases // 2, cases])
-        ax.set_title(f"{share:.0%} positive")
+        ax.set_title(f"{share:.0%} are {positive}")
         ax.tick_params(axis="y", length=0)
         sns.despine(ax=ax, left=True)
     shapes = [ax.bar(0, 0, color=fill) for _, fill, _ in FATES.values()]
