@@ -34,7 +34,9 @@ def probe_folds(
     search (40 of 100 values from 1e-3 to 1e2, 5-fold inner cross-validation, average precision). Departures:
     the inner folds keep a patient's cases together where patients repeat, and there are fewer of them where a
     class has fewer than 5 cases; with a single case of a class C is 1. With more than two classes the regression is
-    multinomial, and a positive case is one of class `first_positive` or above.
+    multinomial, and a positive case is one of class `first_positive` or above. C is still chosen by how well the
+    positives are ranked, which is what AUC and pre-screening are about; that C need not be the best at telling the
+    classes within the positives, or within the negatives, apart.
 
     Args:
         embeddings: H&E embeddings, a row for each slide and fold: case_id, patient_id, stain, fold, split
