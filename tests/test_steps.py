@@ -10,7 +10,7 @@ from hsa.study import load
 
 # Modules that decide no number: settings and models of the registry reach a stamp as values, the others only carry
 # things about.
-NEUTRAL = {"__init__.py", "errors.py", "files.py", "foundation.py", "paths.py", "settings.py", "study.py"}
+NEUTRAL = {"__init__.py", "errors.py", "files.py", "foundation.py", "paths.py", "settings.py", "study.py", "workers.py"}
 
 
 def imported(module):

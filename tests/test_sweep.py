@@ -43,26 +43,6 @@ def test_a_wrong_key_names_itself(tmp_path):
         sweep.points(load("smoke"))
 
 
-class _Now:
-    """A process pool of this process."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *args):
-        pass
-
-    def submit(self, function, *args):
-        from concurrent.futures import Future
-
-        future = Future()
-        future.set_result(function(*args))
-        return future
-
-
 def test_the_table_has_a_row_for_each_point_and_marker(swept, monkeypatch):
     def evaluate(study, marker, progress):
         number = {"value": study.training.lr, "low": 0.0, "high": 1.0}
@@ -73,7 +53,6 @@ def test_the_table_has_a_row_for_each_point_and_marker(swept, monkeypatch):
 
     monkeypatch.setattr(steps, "evaluate", evaluate)
     monkeypatch.setattr(steps, "make_features", lambda *a: None)
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", _Now)
     table = pd.read_csv(sweep.run(swept, progress=False))
     assert len(table) == 3 * 3
     assert table.set_index(["axis", "marker", "value"]).loc[("learning rate", "P53", 0.01), "gain"] == 0.01

@@ -1,9 +1,5 @@
 """From a cohort to its bags: what is done is kept, what has changed is made again, several slides at a time."""
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +15,7 @@ from hsa.encoders import Options, TileEncoder, device_of, quantise, tile_encoder
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles, source
 from hsa.settings import Encoder, Tiles
+from hsa.workers import run
 
 
 def encode_cohort(
@@ -71,7 +68,7 @@ def encode_cohort(
             how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp}
             pending.append(partial(_encode_one, slide_id, path, target, encoder.name, options, tiles, how))
     with tqdm(total=len(slides), initial=len(rows), desc="slides", disable=not progress) as bar:
-        for row in _run(pending, min(processes, len(pending))):
+        for row in run(pending, processes):
             rows.append(row)
             bar.update()
     _encoder.cache_clear()  # a foundation model holds gigabytes of the GPU that training may want next
@@ -107,23 +104,6 @@ def _make_int8(slides: pd.DataFrame, folder: Path, encoder: Encoder, tiles: Tile
         return
     record = quantise(encoder.name, folder, sample_tiles(slides, tiles), **vars(options))
     files.write_json(file, record | {"stamp": stamp})
-
-
-def _run(jobs: list[Callable[[], dict]], workers: int) -> Iterator[dict]:
-    """Results of the jobs as they come."""
-    if workers <= 1:
-        yield from (job() for job in jobs)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield from (future.result() for future in as_completed([pool.submit(job) for job in jobs]))
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"one of {workers} processes was killed, most likely for want of memory; slides that were done are kept: "
-            "run again with fewer `--workers`"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _encode_one(

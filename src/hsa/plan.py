@@ -1,6 +1,5 @@
 """What a study will take, before anything starts: slides, tiles, disk, time, memory, and where each number is from."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from hsa.settings import Method, VirtualCohort
 from hsa.slide import Slide
 from hsa.study import Study
 from hsa.tiling import tile_grid, tissue_mask
+from hsa.workers import cores
 
 # Memory (GB) and peak (TFLOP/s) in bfloat16 without sparsity and in float32: NVIDIA's data sheets.
 DEVICES = {
@@ -72,7 +72,7 @@ def plan(study: Study, *, cases: int | None = None, sample: int = 4, measure: bo
         rows.append({"part": part, "item": item, "value": value, "unit": unit, "basis": basis, "source": source})
 
     warnings: list[str] = []
-    cores = os.cpu_count() or 1
+    here = cores()
     slides, splits, basis, source = _cohort(study, cases)
     for stain, count in slides.groupby("stain", sort=False).size().items():
         add("cohort", f"{stain} slides", count, "", basis, source)
@@ -96,9 +96,9 @@ def plan(study: Study, *, cases: int | None = None, sample: int = 4, measure: bo
     add("tiles", "disk for bags", size, "B", "computed", f"{dim} float16 features, coordinates and colours a tile")
     if rate:
         add("tiles", "tiles a second and process", rate, "", "measured", how)
-        seconds = mean * len(slides) * (1 / READ + 1 / rate) / cores
+        seconds = mean * len(slides) * (1 / READ + 1 / rate) / here
         how = f"and reading, assumed {READ} a second"
-        add("tiles", f"time to encode, {cores} cores here", seconds, "s", "measured", how)
+        add("tiles", f"time to encode, {here} cores here", seconds, "s", "measured", how)
     else:
         warnings.append(f"the tile encoder was not timed: {how}")
     if not rate and study.encoder.name in TILE_ENCODERS:

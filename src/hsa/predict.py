@@ -4,7 +4,6 @@ A trained method is a folder: study.json (how slides are cut and encoded), fold<
 probe.json. Every fold's model and probe scores the slide; their log odds are averaged.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ from hsa.heatmaps import Score, occlusion, probe_score
 from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.stamps import FEATURES
+from hsa.workers import cores
 
 NOTICE = "Research use only. Not a medical device."
 THUMBNAIL_PX = 900
@@ -73,7 +73,7 @@ class Predictor:
     @cached_property
     def network(self) -> TileEncoder:
         """The tile encoder; making it takes seconds, so not before a slide needs it."""
-        options = encoder_options(self.encoder, self.tiles, self.int8, os.cpu_count() or 1)
+        options = encoder_options(self.encoder, self.tiles, self.int8, cores())
         return tile_encoder(self.encoder.name, **vars(options))
 
 

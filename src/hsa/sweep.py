@@ -1,7 +1,6 @@
 """When does alignment help? The same study at several points, one thing changed at a time."""
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hsa import steps
 from hsa.errors import InputError
 from hsa.files import write_frame
 from hsa.study import Study, load
+from hsa.workers import run as in_processes
 
 
 def points(study: Study) -> list[tuple[str, float, Study]]:
@@ -47,20 +47,9 @@ def run(study: Study, workers: int = 1, progress: bool = True) -> Path:
     todo = points(study)
     for _, _, point in todo:
         steps.make_features(point, workers, progress)
-    jobs = {(point.name, marker): (point, marker) for _, _, point in todo for marker in point.markers}
-    done: dict[tuple[str, str], dict[str, Any]] = {}
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        tqdm(total=len(jobs), desc="points x stains", disable=not progress) as bar,
-    ):
-        futures = {pool.submit(steps.evaluate, *job, False): key for key, job in jobs.items()}
-        try:
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    jobs = {(point.name, marker): partial(_evaluate, point, marker) for _, _, point in todo for marker in point.markers}
+    results = in_processes(list(jobs.values()), workers)
+    done = dict(tqdm(results, total=len(jobs), desc="points x stains", disable=not progress))
     rows = [
         {"axis": axis, "value": value, "marker": marker, **_row(point, done[point.name, marker])}
         for axis, value, point in todo
@@ -69,6 +58,10 @@ def run(study: Study, workers: int = 1, progress: bool = True) -> Path:
     path = study.paths.root / "sweep.csv"
     write_frame(path, pd.DataFrame(rows))
     return path
+
+
+def _evaluate(point: Study, marker: str) -> tuple[tuple[str, str], dict[str, Any]]:
+    return (point.name, marker), steps.evaluate(point, marker, progress=False)
 
 
 def _row(study: Study, found: dict[str, Any]) -> dict[str, float]:

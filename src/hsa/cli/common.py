@@ -1,6 +1,5 @@
 """What the commands share: options, and how errors are told."""
 
-import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Annotated
 import typer
 
 from hsa.errors import InputError
+from hsa.workers import cores
 
-CORES = os.cpu_count() or 1
+CORES = cores()
 StudyOption = Annotated[str, typer.Option("--study", "-s", help="study file, or its name in studies/")]
 StainOption = Annotated[str | None, typer.Option("--stain", help="marker; default: all of the study")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="training seed; default: the study's")]

@@ -1,9 +1,7 @@
 """A virtual cohort on disk: pyramidal TIFF slides, the manifest that a study reads, the truth beside it."""
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from hsa.virtual.cells import is_tumour
 from hsa.virtual.markers import MARKERS, programme
 from hsa.virtual.recipe import HE, MPP, Recipe, is_second, photograph, section_truth, stain_number
 from hsa.virtual.specimen import STEP
+from hsa.workers import run
 
 READERS = 3  # who call each IHC slide, each for himself; the label is what most of them say
 _SOURCES = ("markers", "specimen", "cells", "nuclei", "render", "optics", "artefacts", "recipe", "scan")
@@ -67,7 +66,8 @@ def make_cohort(
     missing = [index for index in range(cases) if index not in records]
     bar = tqdm(total=cases, initial=len(records), desc="virtual cases", unit="case", disable=not progress)
     with bar:
-        for record in _make(folder, recipe, missing, markers, mark, workers):
+        jobs = [partial(make_case, folder, recipe, index, markers, mark) for index in missing]
+        for record in run(jobs, workers):
             records[record["index"]] = record
             bar.update()
     ordered = [records[index] for index in range(cases)]
@@ -129,22 +129,6 @@ def make_case(folder: Path, recipe: Recipe, index: int, markers: list[str], mark
     record = {"stamp": mark, "index": index, "sizes": sizes, "truth": truth}
     write_json(_record_path(folder, index), record)
     return record
-
-
-def _make(
-    folder: Path, recipe: Recipe, missing: list[int], markers: list[str], mark: str, workers: int
-) -> Iterator[dict[str, Any]]:
-    if workers <= 1 or len(missing) <= 1:
-        for index in missing:
-            yield make_case(folder, recipe, index, markers, mark)
-        return
-    pool = ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn"))
-    try:
-        futures = [pool.submit(make_case, folder, recipe, index, markers, mark) for index in missing]
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _kept(folder: Path, index: int, markers: list[str], mark: str) -> dict[str, Any] | None:

@@ -1,0 +1,44 @@
+"""Several jobs at a time, each in a process of its own."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from hsa.errors import InputError
+
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Count the cores that this process may use: on a cluster those of the job, not of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
+    """Give the results of jobs as they come.
+
+    Args:
+        jobs: functions that another process can be given, such as `functools.partial` of one of a module.
+        workers: processes; with one, or with one job, this process does the work, in order.
+
+    Raises:
+        InputError: a process was killed. Whatever a job raises, it raises here; jobs not begun are dropped.
+    """
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        yield from (job() for job in jobs)
+        return
+    # Forked processes inherit the threads' locks of torch and OpenMP, and hang.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield from (future.result() for future in as_completed([pool.submit(job) for job in jobs]))
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of {workers} processes was killed, most likely for want of memory; what was done is kept: run again "
+            'with fewer `--workers`. (A script of your own has to call this under `if __name__ == "__main__":`.)'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
