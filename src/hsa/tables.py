@@ -259,9 +259,8 @@ def verdict(summary: Summary) -> str:
         )
     count = len(summary["provenance"].get("seeds", [0]))
     trained = "one training seed" if count == 1 else f"mean of {count} training seeds"
-    return f"{full} against {base.lower()}, {summary['provenance']['title'].lower()}, {trained}:\n\n" + "\n".join(
-        [*lines, ""]
-    )
+    head = f"{full} against {base.lower()} ({summary['provenance']['title']}; {trained}):"
+    return "\n".join([head, "", *lines, ""])
 
 
 def lead(summary: Summary) -> str:
