@@ -217,6 +217,9 @@ def test_umap_scatter_links_the_two_slides_of_each_test_case(ax, hue, names):
     np.testing.assert_allclose(points[1].get_facecolors()[0], to_rgba(wanted))
     assert legend(ax) == [*names, "not test", "one test case"]
     assert written(ax) == ["trustworthiness 0.91"]
+    ax.clear()
+    figures.umap_scatter(ax, placed.assign(label=placed["label"].where(placed["case_id"] != "c1", -1)), hue)
+    assert legend(ax) == [*names[:2], *["no label"] * (hue == "label"), *names[2:], "not test", "one test case"]
 
 
 def test_umap_scatter_names_the_classes_and_shows_slides_without_a_label(ax):

@@ -240,6 +240,13 @@ def test_the_map_of_one_slide_is_that_which_is_scored(evaluated):
     assert whole.mean() == pytest.approx(tumour.mean(), abs=0.01)  # four tiles cover the slide
 
 
+def test_of_several_slides_of_a_case_the_first_is_mapped(evaluated):
+    coords, importance = slide_map(evaluated, "P53", "mean_pool", "C0002-HE+C0004-HE", fold=0)
+    assert coords.tolist() == GRID.tolist()
+    alone = slide_map(evaluated, "P53", "mean_pool", "C0002-HE", fold=0)[1]
+    np.testing.assert_allclose(importance, alone / 2, atol=1e-3)  # the mean is now over twice as many tiles
+
+
 def test_what_cannot_be_mapped_is_told(evaluated):
     folder = evaluated.paths.method("P53", "mean_pool")
     with pytest.raises(InputError, match="MeanPool has no attention"):

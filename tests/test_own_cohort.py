@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from hsa.cli import app
 from hsa.files import REPOSITORY, read_json
+from hsa.staging import CHAPTERS
 from hsa.virtual.scan import make_cohort
 
 CHAPTER = (REPOSITORY / "book/own_cohort.md").read_text()
@@ -17,7 +18,10 @@ CHAPTER = (REPOSITORY / "book/own_cohort.md").read_text()
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Slides as a stranger may name them, some in other formats, and a table of labels."""
+    """Slides as a stranger may name them, and a table of labels. Cases have gaps, as the chapter allows.
+
+    The first case has two H&E slides, the second no IHC slide, the last no label.
+    """
     made = tmp_path / "made"
     make_cohort(made, markers=["P53"], cases=20, slide_px=768, strength=2.0, seed=0, progress=False)
     manifest = pd.read_csv(made / "manifest.csv", dtype={"case_id": str})
@@ -27,8 +31,11 @@ def folder(tmp_path, monkeypatch):
         name = f"{row.case_id}_{row.stain.replace('P53', 'HER2')}"
         shutil.copy(made / row.path, tmp_path / "slides" / f"{name}.tif")
     shutil.copy(tmp_path / "slides" / f"{manifest['case_id'][0]}_HE.tif", tmp_path / "new" / "B1_HE.svs")
+    first, second, *_, last = manifest["case_id"].unique()
+    shutil.copy(tmp_path / "slides" / f"{last}_HE.tif", tmp_path / "slides" / f"{first}_HE_2.tif")
+    (tmp_path / "slides" / f"{second}_HER2.tif").unlink()
     labels = manifest.groupby("case_id")[["patient_id", "label_P53"]].first()
-    labels.rename(columns={"label_P53": "HER2"}).to_csv(tmp_path / "labels.csv")
+    labels.rename(columns={"label_P53": "HER2"}).drop(index=last).to_csv(tmp_path / "labels.csv")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,10 +52,15 @@ def test_the_commands_of_the_chapter_run_as_they_stand(folder):
     assert len(commands) >= 9
     for command in commands:
         if command.startswith("hsa notebook"):
-            continue  # notebooks are run by tests/test_smoke.py
+            continue  # all of them are run below
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, (command, result.output, result.exception)
     summary = read_json(folder / "results/mine/summary.json")
     assert set(summary["prediction"]) == {"HER2"}
-    assert summary["prediction"]["HER2"]["full"]["roc_auc"]["n"] == 20
+    assert summary["prediction"]["HER2"]["full"]["roc_auc"]["n"] == 19
+    for chapter in CHAPTERS:
+        result = CliRunner().invoke(app, ["notebook", chapter, "--stain", "HER2", "--study", "mine"])
+        assert result.exit_code == 0, (chapter, result.exception)
+    pictures = {path.stem for path in (folder / "results/mine/seed0/her2/figures").glob("*.png")}
+    assert {"labels", "pair", "tiles", "bags", "umap", "heat", "forest", "worklist"} <= pictures
     assert (folder / "predictions").is_dir() and list((folder / "trident").rglob("*.h5"))

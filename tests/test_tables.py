@@ -138,7 +138,7 @@ def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
     methods["mean_pool"] = methods[full] | {"roc_auc": number(0.834, 0.7, 0.9)}
     summary["provenance"]["title"] = "HER2 from H&E"
     told = tables.verdict(summary)
-    assert told.startswith("HistoStainAlign (full) against classification only (HER2 from H&E):")
+    assert told.startswith("HistoStainAlign (full) against classification only (HER2 from H&E; one training seed):")
     assert "reach a ROC AUC of 0.834, the full method 0.812" in told
     del methods["mean_pool"]
     assert tables.verdict(summary).count("Mean-pooled") == told.count("Mean-pooled") - 1

@@ -103,6 +103,13 @@ def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
 def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int) -> Tiles:
     """Occlude the tiles of one H&E slide, with the model and probe of one fold and the first seed.
 
+    Args:
+        study: the study.
+        marker: the marker.
+        method: the method.
+        slide_id: the slide; of several joined by "+", which the model sees as one, the map of the first is given.
+        fold: whose model and probe.
+
     Returns:
         Coordinates (N, 2) in pixels of the tiles, at `study.tiles.mpp`, and importance (N,) in logits.
 
@@ -112,8 +119,10 @@ def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int) 
     folder = study.at(study.seed).paths.method(marker, method)
     model, _ = load_fold(folder, fold)
     probes = read_probes(folder)
-    tiles = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour")[slide_id]
-    return tiles[1], occlusion(probe_score(model, probes[fold]), tiles, model.he_mean.numpy())
+    bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour")
+    importance = occlusion(probe_score(model, probes[fold]), bags[slide_id], model.he_mean.numpy())
+    _, corners = bags[slide_id.split("+")[0]]
+    return corners, importance[: len(corners)]
 
 
 def read_probes(folder: Path) -> dict[int, dict[str, Any]]:

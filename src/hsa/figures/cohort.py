@@ -31,7 +31,7 @@ def label_balance(ax: Axes, labels: pd.DataFrame, markers: Mapping[str, Marker])
         markers: their classes.
 
     Returns:
-        The axes.
+        The axes. The lowest class of a marker is green, the highest wine, those between are shades between.
     """
     ticks = []
     for y, (name, column) in enumerate(labels.items()):
