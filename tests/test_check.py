@@ -55,6 +55,8 @@ def test_rows_and_slides_are_told_at_once_and_none_is_left_out(manifest, tmp_pat
         (["", "1"], Marker()),
         (["low", "high"], Marker(negative="high", positive="low")),
         (["0", "35", "10"], Marker(cutoff=10)),
+        (["0.0", "1.0"], Marker()),
+        (["NaN", "1"], Marker()),
         (["1+", "3+", "0"], Marker(classes=["0", "1+", "3+"])),
     ],
 )

@@ -1,6 +1,7 @@
 import pytest
 
 from hsa import files
+from hsa.errors import InputError
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -28,6 +29,48 @@ def test_equal_data_give_equal_bytes(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "c.json", {"a": float("nan")})
     assert not (tmp_path / "c.json").exists()
+
+
+TABLE = "slide_id,path,mpp\nA,a.tif,0.5\nB,b.tif,\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TABLE,
+        TABLE.replace("\n", "\r\n"),
+        "\ufeff" + TABLE,
+        TABLE.replace(",", ";"),
+        TABLE.replace("\n", " , ,\n"),
+        'slide_id,path,mpp\n\nA , a.tif,0.5\n,,\n"B",b.tif,\n\n',
+    ],
+)
+def test_what_a_spreadsheet_leaves_around_a_table_is_left_out(tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    rows = files.read_rows(tmp_path / "t.csv")
+    assert rows.to_numpy().tolist() == [["A", "a.tif", "0.5"], ["B", "b.tif", ""]]
+    assert list(rows.index) == ([3, 5] if "\n\n" in text else [2, 3])  # as the spreadsheet counts them
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "first row is empty"),
+        (TABLE.encode("utf-16"), "workbook or UTF-16"),
+        (b"PK\3\4\0\0", "workbook or UTF-16"),
+        (TABLE.replace("A", "\xc4").encode("latin-1"), "not a readable CSV"),
+        (TABLE.replace(",", "\t").encode(), "is one column"),
+        (TABLE.replace("B", '"B').encode(), "not a readable CSV"),
+        (TABLE.replace("0.5", "0,5").encode(), "row 2: 4 cells, the header has 3"),
+        (TABLE.replace("b.tif,", "b.tif").encode(), "row 3: 2 cells, the header has 3"),
+        (TABLE.replace("mpp", "path").encode(), "'path' stands twice"),
+        (TABLE.replace("path", "").encode(), "column 2 has no name"),
+    ],
+)
+def test_a_table_that_would_be_read_wrong_is_refused(tmp_path, data, message):
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        files.read_rows(tmp_path / "t.csv")
 
 
 def test_a_stamp_tells_settings_and_source_apart(tmp_path, monkeypatch):

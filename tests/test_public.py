@@ -410,7 +410,7 @@ def test_what_cannot_be_joined_is_explained(tmp_path):
     second.write_text("case_id,fold\n")
     with pytest.raises(InputError, match=r"2 problems:[^$]*none.csv: no such manifest[^$]*column patient_id"):
         public.join_manifests([first, tmp_path / "none.csv", second], tmp_path / "x.csv")
-    first.write_text(first.read_text().replace("mpp,", "fold,mpp,", 1))
+    pd.read_csv(first, dtype=str, keep_default_na=False).assign(fold="0").to_csv(first, index=False)
     with pytest.raises(InputError, match="gives folds"):
         public.join_manifests([first], tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()

@@ -1,5 +1,6 @@
 """Everything that is wrong with a manifest and with the slides that it names, at once."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from hsa.errors import InputError
 from hsa.manifest import examine, read_text
 from hsa.settings import Marker
 from hsa.slide import Slide
+
+UNKNOWN = ("", "nan", "na", "n/a", "none", "null", "unknown", "?", "-")
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,13 @@ def markers_of(path: str | Path) -> dict[str, Marker]:
 
 
 def _guess(labels: pd.Series) -> Marker:
-    given = sorted({text.strip() for text in labels} - {""})
-    if pd.to_numeric(pd.Series(given), errors="coerce").notna().all():
-        return Marker() if set(given) <= {"0", "1"} else Marker(cutoff=float(pd.to_numeric(labels).median()))
+    # A spelling of "not known" is no class: left out here, it is told as a wrong label.
+    given = sorted({text for text in labels if text.lower() not in UNKNOWN})
+    numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
+    if numbers.notna().all():
+        if set(numbers) <= {0, 1}:
+            return Marker()
+        return Marker(cutoff=float(pd.to_numeric(labels, errors="coerce").median()))
     if len(given) == 2:
         return Marker(negative=given[0], positive=given[1])
     return Marker(classes=given) if len(given) > 2 else Marker()
@@ -65,9 +72,9 @@ def check(path: str | Path, markers: Mapping[str, Marker], root: str | Path | No
     root = Path(root or path.parent).resolve()
     frame, problems = examine(path, markers, root)
     formats: Counter = Counter()
-    for number, row in zip(range(2, len(frame) + 2), frame.to_dict("records"), strict=True):
+    for number, row in zip(frame.index, frame.to_dict("records"), strict=True):
         slide = root / row["path"]
-        if not row["path"] or not slide.exists():
+        if not row["path"] or not os.path.exists(slide):
             continue  # told already
         given = pd.to_numeric(row.get("mpp") or None, errors="coerce")
         try:

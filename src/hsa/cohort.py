@@ -213,7 +213,7 @@ def read_manifest(path: str | Path, markers: Mapping[str, Marker], root: str | P
     slides["path"] = [str((root / name).resolve()) for name in frame["path"]]
     slides["mpp"] = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
     labels = pd.DataFrame({m: [class_of(text, kind) for text in frame[f"label_{m}"]] for m, kind in markers.items()})
-    labels = labels.astype(float).groupby(frame["case_id"]).first()
+    labels = labels.set_axis(frame.index).astype(float).groupby(frame["case_id"]).first()
     folds = None
     if "fold" in frame:
         folds = pd.to_numeric(frame["fold"]).groupby(frame["case_id"]).first()

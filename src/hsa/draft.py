@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from hsa.errors import InputError
-from hsa.files import write_frame
-from hsa.manifest import HE, read_csv
+from hsa.files import read_rows, write_frame
+from hsa.manifest import HE
 from hsa.slide import Slide
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff")
@@ -207,12 +207,14 @@ def _ids(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     notes = []
     for column in ("patient", "case", "slide"):
         valid: dict[str, str] = {}
+        taken: set[str] = set()
         for text in frame[column].unique():
-            plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[:120] or "x"
+            plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-").rstrip("-")[:120] or "x"
             name, number = plain, 2
-            while name in valid.values():
+            while name.lower() in taken:
                 name, number = f"{plain}-{number}", number + 1
             valid[text] = name
+            taken.add(name.lower())
         changed = {text: name for text, name in valid.items() if text != name}
         if changed:
             old, new = next(iter(changed.items()))
@@ -240,7 +242,7 @@ def _is_label(column: str) -> bool:
 
 def _join(frame: pd.DataFrame, path: Path, markers: Sequence[str]) -> list[str]:
     """Fill labels and patients from a CSV of cases; what did not fit."""
-    table = read_csv(path).map(str.strip)
+    table = read_rows(path)
     if "case_id" not in table:
         raise InputError(f"{path}: no column case_id; found {', '.join(table)}. Rename the one that names the case.")
     twice = table["case_id"][table["case_id"].duplicated()]

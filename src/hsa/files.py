@@ -1,6 +1,8 @@
-"""Files that are either whole or absent, and a stamp that says what made them."""
+"""Files that are either whole or absent, tables of the user, and a stamp that says what made a file."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # half a second, which `hsa --help` need not wait for
     import pandas as pd
+
+from hsa.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parents[1]  # of an editable install: holds notebooks/, book/, studies/
@@ -52,8 +56,15 @@ def write_json(path: str | Path, data: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text())
+    """Read a JSON file.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}): delete it, then make or download it again") from error
 
 
 def write_frame(path: str | Path, frame: "pd.DataFrame") -> None:
@@ -63,6 +74,53 @@ def write_frame(path: str | Path, frame: "pd.DataFrame") -> None:
             frame.to_parquet(temporary, index=False)
         else:
             frame.to_csv(temporary, index=False)
+
+
+def read_rows(path: str | Path) -> "pd.DataFrame":
+    """Read a CSV as text, trimmed, its cells parted by commas or semicolons.
+
+    What a spreadsheet leaves around a table, empty rows and columns, is left out.
+
+    Returns:
+        A row a row; the index is its number in a spreadsheet, where the header is row 1.
+
+    Raises:
+        InputError: not text in UTF-8, not a CSV, a column that stands twice or has no name, or a row
+            with more or fewer cells than the header.
+    """
+    import pandas as pd
+
+    data = Path(path).read_bytes()
+    remedy = "Save it as comma-separated UTF-8."
+    if b"\0" in data:
+        raise InputError(f"{path}: no text, but a workbook or UTF-16. {remedy}")
+    try:
+        text = data.decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        sign = ";" if ";" in first and "," not in first else ","  # so spreadsheets of many countries write it
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, skipinitialspace=True, strict=True)
+        rows = [[cell.strip() for cell in row] for row in lines]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV: {error}. {remedy}") from error
+    if not rows or not any(rows[0]):
+        raise InputError(f"{path}: not a readable CSV: its first row is empty and names no column. {remedy}")
+    width = max(k for k, cell in enumerate(rows[0], 1) if cell)
+    header = rows[0][:width]
+    problems = [f"column {name!r} stands twice. Remove one." for name in sorted(set(header)) if header.count(name) > 1]
+    problems += [f"column {k} has no name. Name or remove it." for k, name in enumerate(header, 1) if not name]
+    if width == 1 and any(mark in header[0] for mark in "\t=|"):
+        problems.append(f"its first row is one column, {header[0]!r}. {remedy}")
+    kept = {number: row for number, row in enumerate(rows[1:], 2) if any(row)}
+    for number, row in kept.items():
+        if len(row) < width or any(row[width:]):
+            problems.append(
+                f"row {number}: {len(row)} cells, the header has {width}. A cell that holds a {sign!r} needs quotes; "
+                "write 0.5 with a point."
+            )
+    if problems:
+        more = [f"and {len(problems) - 20} more problems"] * (len(problems) > 20)
+        raise InputError("\n".join(f"{path}: {problem}" for problem in problems[:20] + more))
+    return pd.DataFrame([row[:width] for row in kept.values()], columns=header, index=list(kept), dtype=object)
 
 
 def stamp(settings: Any, *modules: str) -> str:

@@ -3,6 +3,7 @@
 import bisect
 import difflib
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +11,16 @@ from pathlib import Path
 import pandas as pd
 
 from hsa.errors import InputError
+from hsa.files import read_rows
 from hsa.settings import Marker
 
 HE = "HE"
 REQUIRED = ["patient_id", "case_id", "slide_id", "stain", "path"]
 OPTIONAL = ["mpp", "fold"]
-IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Names of files: a leading point would hide them, a leading dash would be an option.
+IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+ID_RULE = "use 1 to 128 letters, digits, '.', '_' or '-', and begin with a letter, a digit or '_'."
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -26,7 +31,6 @@ def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.D
     """
     frame = read_text(path)
     _check_columns(path, frame, list(markers))
-    frame = frame.map(str.strip)
     return frame, _check_rows(frame, markers, root) + _check_cases(frame, markers)
 
 
@@ -44,7 +48,7 @@ def class_of(text: str, marker: Marker) -> int | None:
     if not text:
         return None
     if marker.cutoffs:
-        value = float(text)
+        value = number(text)
         if not math.isfinite(value):
             raise ValueError
         return bisect.bisect_right(marker.cutoffs, value)
@@ -59,8 +63,15 @@ def _allowed(marker: Marker) -> str:
     return ", ".join(marker.names if marker.classes else ["0", "1", *marker.names])
 
 
+def number(text: str) -> float:
+    """Read a number as it is written in a table; ValueError for what only Python takes for one, such as 1_0."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
 def read_text(path: Path) -> pd.DataFrame:
-    """Read a manifest as text, nothing checked but that it is a CSV.
+    """Read a manifest as text, nothing checked but that it is a CSV; see `hsa.files.read_rows`.
 
     Raises:
         InputError: no such file, or not a CSV.
@@ -70,24 +81,7 @@ def read_text(path: Path) -> pd.DataFrame:
             f"{path}: no such manifest. Make the cohort first (`hsa cohort`), draft one (`hsa cohort init`), or mend "
             "`cohort.manifest`."
         )
-    return read_csv(path)
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read a CSV as text; its fields may be parted by semicolons, as spreadsheets of many countries write it.
-
-    Raises:
-        InputError: no such file, or not a CSV.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        parted = ";" if ";" in header and "," not in header else ","
-        return pd.read_csv(path, sep=parted, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV: {error}. Save it as comma-separated UTF-8.") from error
+    return read_rows(path)
 
 
 def _check_columns(path: Path, frame: pd.DataFrame, markers: list[str]) -> None:
@@ -110,30 +104,35 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
     """Check what one row can tell. Row numbers are those of a spreadsheet: the header is row 1."""
     problems = []
     stains = [HE, *(column.removeprefix("label_") for column in frame if column.startswith("label_"))]
-    first_row: dict[str, int] = {}
-    for number, row in zip(range(2, len(frame) + 2), frame.to_dict("records"), strict=True):
-        where = f"row {number}"
+    first: dict[tuple[str, str], tuple[int, str]] = {}
+    for at, row in zip(frame.index, frame.to_dict("records"), strict=True):
+        where = f"row {at}"
         for column in ("patient_id", "case_id", "slide_id"):
-            if not IDENTIFIER.fullmatch(row[column]):
-                problems.append(f"{where}: {column} {row[column]!r}: use 1 to 128 letters, digits, '.', '_' or '-'.")
-        if row["slide_id"] in first_row:
-            problems.append(
-                f"{where}: slide_id {row['slide_id']!r} stands in row {first_row[row['slide_id']]} too. "
-                "Make ids unique."
-            )
-        first_row.setdefault(row["slide_id"], number)
+            text = row[column]
+            if not IDENTIFIER.fullmatch(text):
+                problems.append(f"{where}: {column} {text!r}: {ID_RULE}")
+            before, spelt = first.setdefault((column, text.lower()), (at, text))
+            if spelt != text:
+                problems.append(
+                    f"{where}: {column} {text!r} is {spelt!r} in row {before}. Let case not tell them apart."
+                )
+            elif column == "slide_id" and before != at:
+                problems.append(f"{where}: slide_id {text!r} stands in row {before} too. Make ids unique.")
         if row["stain"] not in stains:
             close = difflib.get_close_matches(row["stain"], stains, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             problems.append(f"{where}: unknown stain {row['stain']!r}{hint}. Known: {', '.join(stains)}.")
         slide = (root / row["path"]).resolve()
+        before, _ = first.setdefault(("path", str(slide)), (at, ""))
         if not slide.is_relative_to(root):
             problems.append(f"{where}: path {row['path']!r} lies outside {root}. Move it, or set `cohort.root`.")
-        elif not row["path"] or not slide.exists():
+        elif not row["path"] or not os.path.exists(slide):  # unlike Path.exists, also for a name that is too long
             problems.append(f"{where}: no file {row['path']!r} below {root}. Mend the path, or set `cohort.root`.")
-        if row.get("mpp") and not _in_range(row["mpp"], 0.05, 20):
+        elif before != at:
+            problems.append(f"{where}: path {row['path']!r} is the file of row {before} too. Give each slide its own.")
+        if row.get("mpp") and not is_resolution(row["mpp"]):
             problems.append(f"{where}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty.")
-        if "fold" in row and not row["fold"].isdigit():
+        if "fold" in row and not re.fullmatch("[0-9]{1,3}", row["fold"]):
             problems.append(f"{where}: fold {row['fold']!r}: give 0, 1, 2, ..., or leave the column out.")
         for marker, kind in markers.items():
             try:
@@ -145,9 +144,10 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
     return problems
 
 
-def _in_range(text: str, low: float, high: float) -> bool:
+def is_resolution(text: str) -> bool:
+    """Tell whether a text is a resolution that a manifest may give, um/px."""
     try:
-        return low <= float(text) <= high
+        return 0.05 <= number(text) <= 20
     except ValueError:
         return False
 
@@ -156,7 +156,7 @@ def _check_cases(frame: pd.DataFrame, markers: Mapping[str, Marker]) -> list[str
     """Check what the rows of a case, or of a patient, say together."""
     problems = []
     for case, rows in frame.groupby("case_id"):
-        where = f"case {case!r} (rows {', '.join(str(i + 2) for i in rows.index)})"
+        where = f"case {case!r} (rows {', '.join(map(str, rows.index))})"
         if rows["patient_id"].nunique() > 1:
             problems.append(f"{where}: belongs to {rows['patient_id'].nunique()} patients. Give it one patient_id.")
         if HE not in set(rows["stain"]):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from hsa import files, prescreening
 from hsa.errors import InputError
-from hsa.manifest import HE, IDENTIFIER, read_csv
+from hsa.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
 from hsa.predict import Predictor, caveats, read_slide
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
@@ -30,11 +30,10 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such manifest. Give a CSV with the columns slide_id and path.")
-    frame = read_csv(path).map(str.strip)
+    frame = files.read_rows(path)
     missing = [column for column in ("slide_id", "path") if column not in frame]
     if missing:
         raise InputError("\n".join(f"{path}: column {column!r} is missing. Add it." for column in missing))
-    frame.index += 2
     problems = _odd_stains(frame)
     if "stain" in frame:
         frame = frame[frame["stain"] == HE]
@@ -150,14 +149,13 @@ def _row_problems(frame: pd.DataFrame) -> list[str]:
         for column in ("slide_id", "case_id"):
             text = row.get(column, "")
             if not (IDENTIFIER.fullmatch(text) or (column == "case_id" and not text)):
-                problems.append(f"row {number}: {column} {text!r}: use 1 to 128 letters, digits, '.', '_' or '-'.")
-        if row["slide_id"] in first:
-            where = first[row["slide_id"]]
+                problems.append(f"row {number}: {column} {text!r}: {ID_RULE}")
+        where = first.setdefault(row["slide_id"].lower(), number)
+        if where != number:
             problems.append(f"row {number}: slide_id {row['slide_id']!r} stands in row {where} too. Make ids unique.")
-        first.setdefault(row["slide_id"], number)
         if not row["path"]:
             problems.append(f"row {number}: path is empty. Give the slide's file.")
-        if row.get("mpp") and not _is_resolution(row["mpp"]):
+        if row.get("mpp") and not is_resolution(row["mpp"]):
             problems.append(
                 f"row {number}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty."
             )
@@ -170,10 +168,3 @@ def _odd_stains(frame: pd.DataFrame) -> list[str]:
         return []
     odd = frame["stain"].str.fullmatch(r"|h ?(&|and|\+)? ?e", case=False) & (frame["stain"] != HE)
     return [f"row {number}: stain {stain!r}: write {HE!r} for H&E." for number, stain in frame["stain"][odd].items()]
-
-
-def _is_resolution(text: str) -> bool:
-    try:
-        return 0.05 <= float(text) <= 20
-    except ValueError:
-        return False

@@ -4,8 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import pandas as pd
-
+from hsa.files import read_rows
 from hsa.public import manifest, registry
 
 STAINS = {"HE": "HE", "ER": "ER", "PGR": "PR", "HER2": "HER2", "KI67": "Ki-67"}
@@ -93,7 +92,7 @@ def _resolutions(source: Path) -> tuple[dict[str, str], list[str]]:
     tables = sorted(source.rglob(TABLE))
     if not tables:
         return {}, [f"{TABLE} is missing: it holds the resolution of each slide"]
-    frame = pd.read_csv(tables[0], dtype=str, keep_default_na=False)
+    frame = read_rows(tables[0])
     absent = [column for column in ("filename", "mpp_lvl_0") if column not in frame]
     if absent:
         return {}, [f"{TABLE}: column {column!r} is missing, found {', '.join(frame)}" for column in absent]

@@ -1,12 +1,14 @@
 """BCNB (bupt-ai-cz.github.io/BCNB): H&E slides of core-needle biopsies with ER, PR, HER2 and Ki-67, no IHC."""
 
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from hsa.errors import InputError
+from hsa.files import read_rows
 from hsa.public import convert, manifest, registry
 
 TABLE = "patient-clinical-data"
@@ -151,7 +153,7 @@ def _patients(source: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     if absent:
         return {}, [f"{TABLE}: column {column!r} is missing, found {', '.join(frame)}" for column in absent]
     patients, problems = {}, []
-    for number, row in zip(range(2, len(frame) + 2), frame[wanted].to_dict("records"), strict=True):
+    for number, row in zip(frame.index, frame[wanted].to_dict("records"), strict=True):
         name = re.sub(r"\.0$", "", row["Patient ID"].strip())
         where = f"{TABLE}, row {number}"
         if not name.isdigit():
@@ -178,10 +180,13 @@ def _patients(source: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 def _table(source: Path) -> pd.DataFrame | None:
     """Read the clinical table, all cells as text. A CSV goes before a workbook: someone saved it on purpose."""
     for path in sorted(source.rglob(f"{TABLE}.csv")):
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return read_rows(path)
     for path in sorted(source.rglob(f"{TABLE}.xlsx")):
         try:
-            return pd.read_excel(path, dtype=str, keep_default_na=False, engine="openpyxl")
+            frame = pd.read_excel(path, dtype=str, keep_default_na=False, engine="openpyxl")
+            return frame.set_axis(frame.index + 2)
+        except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
+            raise InputError(f"{path}: not a readable workbook ({error}): download it again.") from error
         except ImportError as error:
             raise InputError(
                 f"{path}: reading .xlsx needs openpyxl. Type `pip install 'hsa[public]'`, or save the sheet as "

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from hsa.errors import InputError
-from hsa.files import write_frame
+from hsa.files import read_rows, write_frame
 from hsa.public.registry import PublicCohort
 
 COLUMNS = ["patient_id", "case_id", "slide_id", "stain", "path", "mpp"]
@@ -93,7 +93,7 @@ def join_manifests(manifests: list[str | Path], out: str | Path, root: str | Pat
         if not path.is_file():
             problems.append(f"{path}: no such manifest. Make it with `hsa cohort import`.")
             continue
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = read_rows(path)
         missing = [column for column in COLUMNS if column not in frame]
         if missing:
             problems.append(f"{path}: column {', '.join(missing)} is missing. Import the cohort again.")
