@@ -57,6 +57,20 @@ def test_files_lie_beside_the_studies_folder_by_seed_and_marker():
         ("seeds: [0]\n", "seeds: [0]\ntuning: {seed: 9, candidates: [{lr: 1.0}, {lrr: 2.0}]}\n", ["lrr", "'lr'"]),
         ("markers:\n", "markers:\n  p53: {}\n", ["markers", "case only"]),
         ("name: virtual", "name: [virtual", ["not valid YAML"]),
+        ("name: virtual", "name: ..", ["name", "'..'"]),
+        ("name: virtual", "name: on", ["name", "Put it in quotes"]),
+        ("epochs: 25", "epochs: 010", ["training.epochs", "'010'"]),
+        ("epochs: 25", "epochs: 1:30", ["training.epochs", "'1:30'"]),
+        ("seeds: [0]\n", "seeds: [-1]\n", ["seeds.0", "0"]),
+        ("seeds: [0]\n", "seeds: [0]\n1: x\n", ["key 1"]),
+        ("strength: 1.0", "strength: .inf", ["cohort.strength", "finite"]),
+        ("  kind: virtual\n", "", ["cohort.kind", "missing"]),
+        ("markers:\n", "markers:\n  he: {}\n", ["markers", "routine stain"]),
+        ("markers:\n", "markers:\n  X: {classes: ['', a, b]}\n", ["markers.X", "needs a name"]),
+        ("  full:\n", "  Full: {title: x}\n  full:\n", ["methods", "case only"]),
+        ("  full:\n", "  majority: {title: x}\n  full:\n", ["methods", "names of results"]),
+        ("segment_lengths: [", "segment_lengths: [] # [", ["model.segment_lengths", "at least 1"]),
+        ("name: virtual", "extends: 5\nname: virtual", ["extends", "5"]),
     ],
 )
 def test_a_wrong_study_names_file_key_and_remedy(edited, old, new, told):
@@ -127,3 +141,18 @@ def test_several_seeds_have_a_folder_together_and_one_each():
     assert study.at(3).paths.method("P53", "full").parts[-3:] == ("seed3", "p53", "full")
     with pytest.raises(ValueError, match="5 seeds"):
         study.paths.method("P53", "full")
+
+
+@pytest.mark.parametrize("data", ["name: t\xefny".encode("latin-1"), b"a: " + b"[" * 20_000], ids=["latin-1", "deep"])
+def test_what_is_no_yaml_in_utf_8_is_told(tmp_path, data):
+    (tmp_path / "s.yml").write_bytes(data)
+    with pytest.raises(InputError, match="not valid YAML in UTF-8"):
+        load(tmp_path / "s.yml")
+
+
+def test_bags_are_taken_from_the_study_that_makes_them(tmp_path):
+    text = (REPO / "studies/smoke.yml").read_text()
+    for name, bags in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yml").write_text(text.replace("name: smoke", f"name: {name}\nbags: {bags}", 1))
+    with pytest.raises(InputError, match="uses those of a"):
+        load(tmp_path / "a.yml")

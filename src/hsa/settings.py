@@ -5,14 +5,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # of a folder: neither .. nor hidden
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 Loss = Literal["intra_modality", "info_nce", "classification"]
 
 
 class Section(BaseModel):
     """A part of a study: frozen, strictly typed, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class VirtualCohort(Section):
@@ -22,7 +23,7 @@ class VirtualCohort(Section):
     cases: Annotated[int, Field(ge=20)] = Field(description="number of cases")
     slide_px: Annotated[int, Field(ge=384)] = Field(description="slide side, px at 0.5 um/px")
     strength: Annotated[float, Field(ge=0)] = Field(description="imprint of a marker on H&E morphology")
-    seed: int = Field(description="seed of the cohort; the training seed is another one")
+    seed: Seed = Field(description="seed of the cohort; the training seed is another one")
 
 
 class ManifestCohort(Section):
@@ -68,6 +69,8 @@ class Marker(Section):
         names, cutoffs = self.names, self.cutoffs
         if self.classes is not None and len(self.classes) < 3:
             raise ValueError("classes: give three or more, lowest first; two are named by `negative` and `positive`")
+        if any(not name or name != name.strip() for name in names):
+            raise ValueError("a class needs a name that neither begins nor ends with a space")
         if len(set(names)) < len(names):
             raise ValueError("two classes have one name")
         if self.positive_from is not None and self.positive_from not in names[1:]:
@@ -131,7 +134,7 @@ class Model(Section):
     depth: Annotated[int, Field(ge=1)]
     heads: Annotated[int, Field(ge=1)]
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    segment_lengths: list[Annotated[int, Field(ge=1)]]
+    segment_lengths: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
     dilated_ratios: list[Annotated[int, Field(ge=1)]]
     dropout: Fraction = 0.25
     drop_path: Fraction = 0.1
@@ -215,7 +218,7 @@ class Candidate(Section):
 class Tuning(Section):
     """The choice of hyper-parameters: the same candidates for every trained method, judged on validation cases."""
 
-    seed: int = Field(description="training seed of the trials; another one than those of the study")
+    seed: Seed = Field(description="training seed of the trials; another one than those of the study")
     candidates: Annotated[list[Candidate], Field(min_length=2)]
 
 
@@ -223,6 +226,6 @@ class Evaluation(Section):
     """The evaluation protocol."""
 
     folds: Annotated[int, Field(ge=3, le=20)] = 5
-    fold_seed: int = 0
+    fold_seed: Seed = 0
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     recall_at: list[Annotated[int, Field(ge=1)]] = [1, 5, 10]

@@ -22,6 +22,7 @@ from hsa.settings import (
     Model,
     Name,
     Section,
+    Seed,
     Tiles,
     Training,
     Tuning,
@@ -34,7 +35,7 @@ class Study(Section):
 
     name: Name
     title: str
-    seeds: Annotated[list[int], Field(min_length=1)] = Field(default=[0], description="training seeds")
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default=[0], description="training seeds")
     bags: Name | None = Field(default=None, description="study whose slides and bags to use instead of own ones")
     cohort: Annotated[VirtualCohort | ManifestCohort, Field(discriminator="kind")]
     markers: Annotated[dict[Name, Marker], Field(min_length=1)]
@@ -58,10 +59,13 @@ class Study(Section):
         for key in ("baseline", "full"):
             if getattr(self, key) not in self.methods:
                 raise ValueError(f"{key}: {getattr(self, key)!r} is not one of methods: {', '.join(self.methods)}")
-        if "HE" in self.markers:
+        if "he" in map(str.lower, self.markers):
             raise ValueError("markers: HE is the routine stain, not a marker")
-        if len({m.lower() for m in self.markers}) < len(self.markers):
-            raise ValueError("markers: two names differ in case only, so their folders would be one")
+        if {"majority", "notebooks"} & {name.lower() for name in self.methods}:
+            raise ValueError("methods: majority and notebooks are names of results; call the method otherwise")
+        for key in ("markers", "methods"):
+            if len({name.lower() for name in getattr(self, key)}) < len(getattr(self, key)):
+                raise ValueError(f"{key}: two names differ in case only, so their folders would be one")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: one stands twice; a seed used twice is one run, not two")
         if self.tuning and self.tuning.seed in self.seeds:
@@ -118,7 +122,7 @@ class Study(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, and 5e-5 is a number."""
+    """YAML in which a key that stands twice is an error, 5e-5 is a number, and 010 and 1:30 are none."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
@@ -128,6 +132,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+# YAML 1.1 takes 010 for 8 and 1:30 for 90.
+_Loader.yaml_implicit_resolvers = {
+    sign: [(tag, form) for tag, form in kinds if tag != "tag:yaml.org,2002:int"]
+    for sign, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -179,13 +189,17 @@ def load(study: str | Path, seed: int | None = None, changes: dict[str, Any] | N
         data = _merge(data, part)
     if seed is not None:
         data["seeds"] = [seed]
-    try:
-        chosen = Study(**data, file=path)
-    except ValidationError as error:
-        raise InputError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    chosen = _checked(path, data)
     if chosen.bags and chosen.bags != chosen.name:
         _check_shared(chosen)
     return chosen
+
+
+def _checked(path: Path, data: dict[str, Any]) -> Study:
+    try:
+        return Study(**data, file=path)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(path, problem) for problem in error.errors())) from None
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -193,16 +207,21 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in seen:
         raise InputError(f"{path}: extends itself, by way of {', '.join(p.name for p in seen)}. Remove one `extends`.")
     try:
-        data = yaml.load(path.read_text(), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}. Mend that line.") from error
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not valid YAML in UTF-8: {error}. Mend that line.") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected keys and values such as `name: virtual`, found {type(data).__name__}.")
+    odd = [key for key in data if not isinstance(key, str)]
+    if odd:
+        raise InputError(f"{path}: key {odd[0]!r} is no text; remove it.")
     if "file" in data:
         raise InputError(f"{path}: file: unknown key; remove it.")
     if "extends" not in data:
         return data
     base = data.pop("extends")
+    if not isinstance(base, str):
+        raise InputError(f"{path}: extends: expected the name of one study, found {base!r}. Change the value.")
     beside = path.parent / f"{base}.yml"
     return _merge(_read(beside if beside.is_file() else find(base), (*seen, path.resolve())), data)
 
@@ -218,7 +237,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _check_shared(study: Study) -> None:
     """Refuse a study that uses bags made from other slides or in another way than it says itself."""
-    owner = load(study.file.parent / f"{study.bags}.yml" if study.file.suffix else study.bags)
+    path = find(study.file.parent / f"{study.bags}.yml")
+    owner = _checked(path, _read(path))
+    if owner.bags and owner.bags != owner.name:
+        raise InputError(f"{study.file}: bags: {study.bags} uses those of {owner.bags}. Say `bags: {owner.bags}`.")
     for part in ("cohort", "markers", "tiles", "encoder"):
         ours, theirs = (s.model_dump(mode="json")[part] for s in (study, owner))
         if part == "markers":
@@ -237,12 +259,15 @@ def _explain(path: Path, problem: dict) -> str:
         allowed = _allowed(location[:-1])
         hint = _nearest(location[-1], allowed)
         return f"{path}: {key}: unknown key{hint}. Allowed here: {', '.join(allowed)}."
+    if problem["type"] == "union_tag_not_found":
+        return f"{path}: {key}.kind: missing. Say `virtual` or `manifest`."
     if problem["type"] == "missing":
         return f"{path}: {key}: missing. Add this key."
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
     prefix = f"{key}: " if key else ""
-    return f"{path}: {prefix}{message}{given}. Change the value."
+    quotes = problem["type"] == "string_type" and not isinstance(problem["input"], dict | list | None)
+    return f"{path}: {prefix}{message}{given}. {'Put it in quotes' if quotes else 'Change the value'}."
 
 
 def _allowed(location: list[str]) -> list[str]:
