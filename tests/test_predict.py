@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 
 import matplotlib
 
@@ -157,10 +159,14 @@ def test_the_heat_map_says_what_each_tile_adds(trained, make_slide, tmp_path):
 
 
 def test_a_slide_with_many_tiles_gets_a_prediction_and_no_heat_map(trained, make_slide, tmp_path):
-    options = ("--model", trained, "--out", tmp_path / "out", "--heatmap-tiles", 2, "--quiet")
-    assert run("predict", make_slide("a.tif"), *options).exit_code == 0
+    options = ("--model", trained, "--out", tmp_path / "out", "--heatmap-tiles", 2, "--mpp", 0.5, "--quiet")
+    assert run("predict", make_slide("a.tif", mpp=None), *options).exit_code == 0
     assert "no heat map: more than 2 tiles" in pd.read_csv(tmp_path / "out/predictions.csv").loc[0, "warning"]
     assert not list((tmp_path / "out").glob("*heatmap*"))
+    options = ("--model", trained, "--out", tmp_path / "out", "--mpp", 0.5, "--quiet", "--heatmap-tiles")
+    count = pd.read_csv(tmp_path / "out/predictions.csv").loc[0, "tiles"]
+    assert run("predict", tmp_path / "a.tif", *options, count).exit_code == 0
+    assert (tmp_path / "out/a_heatmap.png").is_file()
 
 
 def test_a_second_run_encodes_nothing_and_another_mpp_everything(trained, make_slide, tmp_path, encoder):
@@ -171,7 +177,14 @@ def test_a_second_run_encodes_nothing_and_another_mpp_everything(trained, make_s
     assert run("predict", path, *options, "--mpp", 0.5).exit_code == 0
     first = sum(encoder)
     assert run("predict", path, *options, "--mpp", 0.5).exit_code == 0 and sum(encoder) == first > 0
+    assert max(encoder) > 1, "a batch at a time"
     assert run("predict", path, *options, "--mpp", 0.25).exit_code == 0 and sum(encoder) > first
+    other = make_slide("sub/a.tif", size=768, mpp=None, seed=1)  # as many bytes, and another slide
+    most = max(path.stat().st_size, other.stat().st_size) + 1
+    for slide in (path, other):
+        slide.write_bytes(slide.read_bytes().ljust(most, b"\0"))
+        first = sum(encoder)
+        assert run("predict", slide, *options, "--mpp", 0.25).exit_code == 0 and sum(encoder) > first
 
 
 def test_wrong_input_to_predict_exits_with_2(trained, make_slide, tmp_path):
@@ -194,6 +207,24 @@ def test_a_folder_that_lacks_a_setting_is_refused(trained, tmp_path):
     (tmp_path / "study.json").write_text(json.dumps(about | {"tiles": {"size": 256}}))
     with pytest.raises(InputError, match="Evaluate again"):
         predict.load_predictor(tmp_path)
+
+
+def test_the_encoder_is_that_of_the_study(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "m")
+    about = json.loads((trained / "study.json").read_text())
+    (tmp_path / "m/study.json").write_text(json.dumps(about | {"int8": "bags/int8"}))
+    monkeypatch.setattr(predict, "tile_encoder", lambda name, **options: options)
+    assert predict.load_predictor(tmp_path / "m").network["int8"] == "bags/int8"
+    assert predict.load_predictor(trained).network["int8"] is None
+
+    def of_colours(folder, fold):
+        model, record = load_fold(folder, fold)
+        record["settings"]["input"]["encoder"] = "colour"
+        return model, record
+
+    assert not predict.load_predictor(trained).colours
+    monkeypatch.setattr(predict, "load_fold", of_colours)
+    assert predict.load_predictor(trained).colours
 
 
 def manifest(tmp_path, make_slide, rows):
@@ -250,6 +281,38 @@ def test_the_cut_of_the_worklist_is_the_mean_of_the_folds_thresholds(trained, ma
     assert f"{(table['call'] == 'stain').sum()} of 3 score at or above {cut:.2f}" in result.stdout
     found = prescreening.triage(predictions, [0.95]).set_index("measure")["value"]
     assert f"found {found['sensitivity']:.0%} (" in result.stdout and f"saved {found['saved']:.0%} (" in result.stdout
+    positive = predictions.query("split == 'test'")["label"].sum()
+    assert "to find 95% of aberrant cases" in result.stdout
+    assert f"missed {found['missed']:.0f} of {positive}, " in result.stdout
+
+
+def test_slides_are_called_by_their_mean_log_odds_and_their_own_mpp(trained, tmp_path, monkeypatch):
+    predictor, given = predict.load_predictor(trained), []
+    cut = worklist._cross_validation(predictor)["threshold"]
+    spread = {"a": [cut - 1, cut + 0.1, cut + 1], "b": [cut - 2, cut, cut + 1], "c": [cut - 1, cut - 1, cut - 1]}
+
+    def read(predictor, path, name, bags, mpp):
+        given.append(mpp)
+        return predict.Reading(None, None, 256, 0.5, np.array(spread[name]), "")
+
+    monkeypatch.setattr(worklist, "read_slide", read)
+    slides = pd.DataFrame({"slide_id": list("cab"), "case_id": "", "path": "x", "mpp": [0.25, np.nan, np.nan]})
+    said, _ = worklist.prescreen(predictor, slides, tmp_path / "list.csv", progress=False)
+    table = pd.read_csv(tmp_path / "list.csv")
+    assert table[["slide_id", "call"]].to_numpy().tolist() == [["a", "stain"], ["b", "wait"], ["c", "wait"]]
+    assert given == [0.25, None, None]
+    assert "Staining only these would save 2 of 3 stains (67%)" in said
+
+
+def test_a_certain_score_bounds_the_cut_and_a_fold_without_positives_stains_everybody(trained, tmp_path):
+    predictor = replace(predict.load_predictor(trained), folder=tmp_path)
+    frame = pd.read_csv(trained / "predictions.csv")
+    judged = (frame["split"] == "val") & (frame["label"] == 1)
+    frame.assign(score=frame["score"].where(~judged, 1.0)).to_csv(tmp_path / "predictions.csv", index=False)
+    assert worklist._cross_validation(predictor)["threshold"] == pytest.approx(logit(1 - 1e-6))
+    frame[~judged | (frame["fold"] > 0)].to_csv(tmp_path / "predictions.csv", index=False)
+    seen = worklist._cross_validation(predictor)
+    assert (seen["threshold"], seen["fewest"]) == (-np.inf, 0)
 
 
 def test_no_ihc_file_is_opened_and_no_ihc_number_is_used(trained, make_slide, tmp_path, monkeypatch):
