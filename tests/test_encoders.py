@@ -2,10 +2,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import immunohistochemistry
 
 from hsa import hub, lite0
-from hsa.encoders import tile_encoder
+from hsa.encoders import Options, device_of, tile_encoder, weights_of
 from hsa.errors import InputError
 
 
@@ -102,6 +103,35 @@ def test_a_device_that_is_not_there(monkeypatch):
         tile_encoder("lite0-mid", device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "device"),
+    [
+        ("lite0-mid", {}, "cpu"),
+        ("lite0-mid", {"runtime": "torch"}, "cuda"),
+        ("lite0-mid", {"device": "cuda"}, "cuda"),
+        ("uni", {}, "cuda"),
+        ("uni", {"device": "cpu"}, "cpu"),
+        ("uni", {"runtime": "openvino-int8"}, "cpu"),
+    ],
+)
+def test_where_an_encoder_runs_is_known_before_it_is_made(monkeypatch, name, options, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert device_of(name, Options(**options)) == device
+
+
+def test_the_weights_of_an_int8_model_are_its_own(tmp_path):
+    options = Options(runtime="openvino-int8", int8=tmp_path)
+    assert weights_of("lite0-mid", options) is None
+    (tmp_path / "int8.bin").write_bytes(b"weights")
+    assert weights_of("lite0-mid", options) == hub.fingerprint(tmp_path / "int8.bin")
+
+
+def test_an_encoder_leaves_the_threads_of_torch_as_they_were(tiles):
+    before = torch.get_num_threads()
+    tile_encoder("lite0-mid", runtime="torch", device="cpu", threads=before + 1)(tiles[:1])
+    assert torch.get_num_threads() == before
+
+
 def test_the_default_is_onnx_in_float32_and_says_its_weights(onnx, eager):
     assert tile_encoder().how == onnx.how == "onnx cpu float32"
     assert eager.how.startswith("torch ")
@@ -132,14 +162,14 @@ def unversioned(options):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """A package of a user's own, as pip would install it, with three entry points."""
+    """A package of a user's own, as pip would install it, with four entry points."""
     (tmp_path / "her_encoders.py").write_text(MINE)
     information = tmp_path / "her_encoders-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: her-encoders\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text(
         "[hsa.encoders]\nmean-colour = her_encoders:colour\nunversioned = her_encoders:unversioned\n"
-        "broken = her_encoders:missing\n"
+        "broken = her_encoders:missing\nmisnamed = her_encoders:colour\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield information
@@ -156,8 +186,9 @@ def test_an_encoder_of_ones_own_is_found_by_its_entry_point(installed):
     ("name", "problem"),
     [
         ("broken", "entry point her_encoders:missing does not load"),
+        ("misnamed", "must return an hsa.encoders.TileEncoder with this name"),
         ("unversioned", "must return an hsa.encoders.TileEncoder with this name and with `weights`"),
-        ("meancolour", "use one of lite0-mid, .*broken, mean-colour, unversioned, timm:NAME"),
+        ("meancolour", "use one of lite0-mid, .*broken, mean-colour, misnamed, unversioned, timm:NAME"),
     ],
 )
 def test_an_encoder_of_ones_own_that_does_not_work_says_why(installed, name, problem):

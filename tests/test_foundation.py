@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -106,7 +106,8 @@ def test_what_goes_into_a_stamp_is_what_decides_features():
     assert foundation.record("lite0-mid") is None
     told = foundation.record("virchow2@main")
     assert told["arguments"]["reg_tokens"] == 4
-    assert "licence" not in told
+    described = {"licence", "gated", "reference", "unconfirmed", "tile_px", "mpp"}
+    assert set(told) == {field.name for field in fields(foundation.Foundation)} - described
     json.dumps(told)
 
 
@@ -203,6 +204,9 @@ def tiny_uni(timm, monkeypatch):
 def test_weights_load_from_a_folder_or_a_file(tiny_uni, tmp_path, tiles, name, as_folder):
     file = tmp_path / name
     (save_file if file.suffix == ".safetensors" else torch.save)(tiny_uni.state_dict(), file)
+    if name == "model.safetensors":  # goes before what else may lie there
+        for other in ("a.safetensors", "pytorch_model.bin"):
+            (tmp_path / other).touch()
     encoder = tile_encoder("uni", weights=tmp_path if as_folder else file, device="cpu")
     with torch.inference_mode():
         expected = tiny_uni(pixels(tiles, REGISTRY["uni"])).numpy()
@@ -291,6 +295,22 @@ def test_a_transformers_model_loads_from_the_cache(tiny_dinov2, tiles):
         encoder = tile_encoder(**options, device="cpu")
         assert encoder.dim == 24
         np.testing.assert_allclose(encoder(tiles), expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("said", "prepared"),
+    [
+        ({"size": {"shortest_edge": 30}, "do_center_crop": True, "resample": 3}, (30, 20, "bicubic")),
+        ({"size": {"height": 30, "width": 30}, "do_center_crop": False, "resample": 2}, (30, 30, "bilinear")),
+    ],
+)
+def test_pixels_are_prepared_as_the_files_of_a_model_say(tmp_path, said, prepared):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "hidden_size": 8}))
+    colours = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "crop_size": {"height": 20, "width": 20}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said | colours))
+    model = pretrained._described("hf:a/b", "a/b", tmp_path)
+    assert (model.resize, model.input_px, model.interpolation) == prepared
+    assert (model.normalisation, model.dim) == (((0.5,) * 3, (0.25,) * 3), 8)
 
 
 def test_a_transformers_model_that_lacks_parameters_is_refused(tiny_dinov2):
@@ -433,6 +453,12 @@ def test_int8_is_close_to_float32_or_refused(tmp_path, monkeypatch):
     assert weights == hub.fingerprint(tmp_path / "int8.bin")
     with pytest.raises(InputError, match="is of toy sha256:1, the encoder has sha256:2"):
         openvino.runner("toy", tmp_path, "sha256:2", prepare, 1)
+    with pytest.raises(InputError, match="47 tiles are too few"):
+        openvino.quantise("toy", tmp_path / "refused", tiles[:47], network, "sha256:1", prepare)
+    monkeypatch.setattr(openvino, "CENTRED", 0.9999999)
+    with pytest.raises(InputError, match=r"mean centred cosine .* \(needed 0\.9999999\)"):
+        openvino.quantise("toy", tmp_path / "refused", tiles, network, "sha256:1", prepare)
+    monkeypatch.setattr(openvino, "CENTRED", 0.0)
     monkeypatch.setattr(openvino, "COSINE", 0.9999999)
     with pytest.raises(InputError, match="too far from float32 on 16 tiles held out"):
         openvino.quantise("toy", tmp_path / "refused", tiles, network, "sha256:1", prepare)

@@ -79,6 +79,14 @@ def test_thumbnail_is_the_whole_slide_in_one_piece(make_slide):
     assert np.abs(thumbnail[:-1, 200, 1] - expected).max() < 3
 
 
+def test_a_coarse_pixel_is_the_mean_of_the_fine_ones(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    with Slide.open(tmp_path / "noise.png", 0.25) as slide:
+        coarse = slide.read(0, 0, 32, 32, 1.0)
+    np.testing.assert_allclose(coarse, noise.reshape(32, 4, 32, 4, 3).mean((1, 3)), atol=1)
+
+
 def test_a_thumbnail_has_at_least_a_pixel(make_slide):
     with Slide.open(make_slide(picture=gradient(64)[:4], mpp=0.25, levels=1)) as slide:
         assert slide.thumbnail(8.0).shape == (1, 2, 3)

@@ -109,7 +109,7 @@ def test_blue_or_grey_that_is_the_stain_itself_stays_tissue(colour):
 def test_very_pale_tissue_is_found_where_light_falls_off():
     picture, disc = stained(0.04, 0.0)
     y, x = np.mgrid[:200, :200] / 200
-    picture = (picture * (1 - 0.12 * (0.8 * x + 0.2 * y))[..., None]).round().astype(np.uint8)
+    picture = (picture * (1 - 0.12 * (0.9 * x + 0.1 * y))[..., None]).round().astype(np.uint8)
     mask = optical_density_tissue(picture, 8.0)
     assert overlap(mask, disc) > 0.95
 
