@@ -3,7 +3,9 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from hsa.cli import app
 from hsa.cohort import read_manifest
 from hsa.draft import draft_manifest, write_draft
 from hsa.errors import InputError
@@ -160,6 +162,18 @@ def test_an_existing_manifest_is_kept_unless_forced(tmp_path):
     assert (tmp_path / "manifest.csv").read_text() == "mine"
     write_draft(draft, tmp_path / "manifest.csv", force=True)
     assert (tmp_path / "manifest.csv").read_text().startswith("patient_id,case_id,slide_id,stain,path,mpp,label_P53")
+
+
+def test_a_draft_from_the_shell_has_the_markers_of_the_study(tmp_path):
+    touch(tmp_path, "C1_HE.svs", "C1_ER.svs")
+    arguments = ["cohort", "init", str(tmp_path), "--study", "smoke", "--marker", "ER"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    made = (tmp_path / "manifest.csv").read_text()
+    assert made.splitlines()[0].endswith("mpp,label_P53,label_PD-L1,label_Ki-67,label_ER")
+    (tmp_path / "manifest.csv").write_text("mine")
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    assert CliRunner().invoke(app, [*arguments, "--force"]).exit_code == 0
+    assert (tmp_path / "manifest.csv").read_text() == made
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from hsa import export
 from hsa.bag import Bag, write_bag
+from hsa.cli import app
 from hsa.errors import InputError
 from hsa.export import embeddings_to_trident, to_h5ad, to_trident
 from hsa.foreign import read_foreign
@@ -109,6 +111,12 @@ def test_embeddings_become_anndata(tmp_path):
     assert not (tmp_path / "two.h5ad").exists()
     with pytest.raises(InputError, match="v0, v1"):
         to_h5ad(given.assign(v0=np.inf), tmp_path / "inf.h5ad")
+
+
+@pytest.mark.parametrize("half", [("--stain", "P53"), ("--method", "full")])
+def test_slide_embeddings_need_a_stain_and_a_method(tmp_path, half):
+    result = CliRunner().invoke(app, ["bags", "export", str(tmp_path / "x"), "--study", "smoke", *half])
+    assert result.exit_code == 2 and "need `--stain` and `--method`" in result.stderr
 
 
 def test_without_anndata_the_remedy_is_named(tmp_path, monkeypatch):

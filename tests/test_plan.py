@@ -126,6 +126,14 @@ def test_slides_without_bags_are_sampled(tiny_study, tiny_cohort, make_slide):
     assert 10 <= value(frame, "tiles a slide, mean") <= 16  # half of 25
 
 
+def test_time_to_encode_is_that_of_reading_and_the_encoder_on_every_core(smoke_file, monkeypatch):
+    monkeypatch.setattr("hsa.plan._encoder", lambda *a: (512, 100.0, "x"))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    frame = plan(load(smoke_file), measure=False)
+    tiles = value(frame, "tiles in all")
+    assert value(frame, "time to encode, 4 cores here") == pytest.approx(tiles * (1 / 270 + 1 / 100) / 4)
+
+
 def test_a_virtual_study_that_is_not_made(smoke_file):
     study = load(smoke_file)
     frame = plan(study)

@@ -1,6 +1,8 @@
 import ast
 import os
+from collections import defaultdict
 
+import pandas as pd
 import pytest
 
 from hsa import files, stamps, steps
@@ -147,6 +149,21 @@ def test_a_title_is_no_reason_to_train_again(study):
 def test_the_summary_must_have_been_made(study):
     with pytest.raises(InputError, match="hsa evaluate --study smoke"):
         steps.read_summary(study())
+
+
+def test_each_test_is_corrected_over_the_stains_by_itself(study, monkeypatch):
+    wilcoxon = {"positives": {"p": 0.02}, "negatives": {"p": 0.03}}
+    found = defaultdict(dict, difference={"delong": {"p": 0.01}, "wilcoxon": wilcoxon})
+    monkeypatch.setattr(steps, "evaluate", lambda *a: found)
+    holm = steps.summarise(study())["holm"]
+    for name, p in (("delong", 0.03), ("wilcoxon_positives", 0.06), ("wilcoxon_negatives", 0.09)):
+        assert holm[name] == pytest.approx(dict.fromkeys(["P53", "PD-L1", "Ki-67"], p))
+
+
+def test_rows_of_several_seeds_say_theirs(study):
+    both = study("seeds: [0]", "seeds: [3, 4]")
+    rows = steps._over_seeds(both, lambda one: pd.DataFrame({"read": one.seeds}))
+    assert rows["read"].tolist() == rows["seed"].tolist() == [3, 4]
 
 
 def test_what_is_done_and_up_to_date_is_not_done_again(study, monkeypatch):
