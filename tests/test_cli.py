@@ -70,6 +70,42 @@ def test_one_seed_does_not_replace_the_summary_of_all(study, monkeypatch):
     assert made == [[0]]
 
 
+def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
+    from hsa.check import Report
+
+    seen = []
+
+    def spy(name, result):
+        monkeypatch.setattr(name, lambda *given, **more: seen.append((name, *given, *more.values())) or result)
+
+    made = tmp_path / "m.csv"
+    spy("hsa.public.import_cohort", made)
+    spy("hsa.public.join_manifests", made)
+    spy("hsa.public.convert_large", [])
+    spy("hsa.check.check", Report([], []))
+    spy("hsa.plan.plan", None)
+    monkeypatch.setattr("hsa.public.summary", lambda manifest: "")
+    monkeypatch.setattr("hsa.check.markers_of", lambda manifest: {})
+    monkeypatch.setattr("hsa.plan.describe", lambda frame: "")
+    monkeypatch.setattr("hsa.cli.study.load", lambda study: study)
+    out, root = tmp_path / "out", ("--root", tmp_path)
+    for arguments in (
+        ("cohort", "import", "mist", tmp_path, "--out", out, *root, "--mpp", 0.4),
+        ("cohort", "join", made, made, "--out", out, *root),
+        ("cohort", "convert", tmp_path, "--mpp", 0.4),
+        ("cohort", "check", made, *root),
+        ("plan", "--study", "smoke", "--cases", 7, "--sample", 2, "--no-measure"),
+    ):
+        assert run(*arguments).exit_code == 0
+    assert seen == [
+        ("hsa.public.import_cohort", "mist", tmp_path, out, tmp_path, 0.4),
+        ("hsa.public.join_manifests", [made, made], out, tmp_path),
+        ("hsa.public.convert_large", tmp_path, 0.4),
+        ("hsa.check.check", made, {}, tmp_path),
+        ("hsa.plan.plan", "smoke", 7, 2, False),
+    ]
+
+
 def test_a_broken_manifest_is_told_row_by_row(tmp_path):
     (tmp_path / "m.csv").write_text("patient_id,case_id,slide_id,stain,path,label_P53\np,c,s,H&E,s.tif,2\n")
     text = (REPOSITORY / "studies/smoke.yml").read_text()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hsa import cohort, public
 from hsa.errors import InputError
-from hsa.public import bcnb, registry
+from hsa.public import bcnb, convert, registry
 from hsa.settings import Marker
 from hsa.study import load
 
@@ -337,6 +337,15 @@ def test_large_jpegs_are_refused_until_converted(tmp_path, monkeypatch):
         assert [page.resolution[0] for page in tiff.pages] == pytest.approx([20_000, 10_000], rel=1e-3)
     truth = np.linspace(60, 200, 700 * 700, dtype=np.uint8).reshape(350, 2, 350, 2).mean((1, 3))
     assert np.abs(pixels[..., 0] - truth).mean() < 3
+    (tmp_path / "WSIs" / "2.tif").unlink()
+    assert len(list(public.convert_large(tmp_path, 0.25))) == 1
+    with Slide.open(tmp_path / "WSIs" / "2.tif") as slide:
+        assert slide.mpp == pytest.approx(0.25, rel=1e-3)
+    quad = np.repeat([[[1], [2]], [[2], [2]]], 3, axis=2).astype(np.uint8)
+    assert convert._half(quad).tolist() == [[[2, 2, 2]]], "rounded, not cut off"
+    assert convert._half(np.zeros((5, 3, 3), np.uint8)).shape == (2, 1, 3)
+    with pytest.raises(InputError, match="700 x 700 px, more than 489999"):
+        convert.jpeg_to_tiff(tmp_path / "WSIs" / "2.jpg", tmp_path / "x.tif", 0.5, ceiling=700**2 - 1)
 
 
 def test_a_jpeg_cut_short_is_not_converted(tmp_path, monkeypatch):
@@ -358,10 +367,11 @@ def test_slides_must_lie_below_the_manifest_or_root(tmp_path):
     assert pd.read_csv(written)["path"][0] == "data/HE/test/00000_test_0.png"
 
 
-def test_mpp_may_be_given(tmp_path):
-    acrobat(tmp_path)
-    (tmp_path / "df_acrobat_meta.csv").unlink()
-    frame = pd.read_csv(public.import_cohort("acrobat", tmp_path, tmp_path, mpp=0.92))
+@pytest.mark.parametrize("name", MADE)
+def test_mpp_may_be_given(name, tmp_path):
+    MADE[name](tmp_path)
+    (tmp_path / "df_acrobat_meta.csv").unlink(missing_ok=True)
+    frame = pd.read_csv(public.import_cohort(name, tmp_path, tmp_path, mpp=0.92))
     assert (frame["mpp"] == 0.92).all()
 
 
@@ -380,6 +390,14 @@ def test_pairs_and_labels_are_joined(tmp_path):
     cases = cohort.read_manifest(out, {"Ki-67": Marker(cutoff=14.0)}).cases("Ki-67").set_index("case_id")
     assert cases["ihc"].to_dict() == {"acrobat-train-0": "acrobat-train-0-KI67", "bcnb-1": "", "bcnb-2": ""}
     assert cases["label"].to_dict() == {"acrobat-train-0": -1, "bcnb-1": 1, "bcnb-2": 0}
+
+
+def test_manifests_of_one_root_are_joined_below_it(tmp_path):
+    (tmp_path / "data").mkdir()
+    acrobat(tmp_path / "data")
+    part = public.import_cohort("acrobat", tmp_path / "data", tmp_path / "lists", root=tmp_path)
+    out = public.join_manifests([part], tmp_path / "lists" / "all.csv", root=tmp_path)
+    assert pd.read_csv(out)["path"].tolist() == pd.read_csv(part)["path"].tolist()
 
 
 def test_the_study_learns_from_pairs_and_is_tested_on_labels(tmp_path):
