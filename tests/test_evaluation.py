@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hsa.alignment import DIRECTIONS
 from hsa.evaluation import evaluate
 from hsa.files import REPOSITORY, read_json
 from hsa.probe import majority, probe_folds
@@ -81,6 +82,11 @@ def test_what_is_written_is_what_is_returned(found, study):
     predictions = pd.read_csv(folder / "predictions.csv")
     assert set(predictions["method"]) == {"majority", "oracle", *study.methods}
     assert len(predictions) == 4 * 2 * 60
+    recall = pd.read_csv(folder / "recall.csv").pivot(index=["method", "k"], columns="direction", values="recall")
+    assert (recall[DIRECTIONS[0]] != recall[DIRECTIONS[1]]).any()
+    for (method, k), row in recall.iterrows():
+        for way, name in zip(DIRECTIONS, (f"recall_{k}", f"recall_{k}_back"), strict=True):
+            assert values["alignment"][method][name]["value"] == pytest.approx(row[way])
     assert {path.name for path in folder.iterdir()} == {
         "evaluation.json",
         *(f"{name}.csv" for name in ("predictions", "alignment", "recall", "geometry", "umap")),

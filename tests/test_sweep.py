@@ -47,13 +47,16 @@ def test_the_table_has_a_row_for_each_point_and_marker(swept, monkeypatch):
     def evaluate(study, marker, progress):
         number = {"value": study.training.lr, "low": 0.0, "high": 1.0}
         scores = {name: {"roc_auc": number} for name in study.methods}
-        aligned = {study.full: {"alignment": number, "recall_1": number}}
+        aligned = {study.full: {"alignment": number, "recall_1": {"value": 0.25}}}
         gains = {"metrics": {"roc_auc": number}, "delong": {"p": 0.5}}
         return {"cases": {"n": 20, "positive": 8}, "prediction": scores, "difference": gains, "alignment": aligned}
 
     monkeypatch.setattr(steps, "evaluate", evaluate)
-    monkeypatch.setattr(steps, "make_features", lambda *a: None)
+    made = []
+    monkeypatch.setattr(steps, "make_features", lambda study, *a: made.append(study.name))
     table = pd.read_csv(sweep.run(swept, progress=False))
     assert len(table) == 3 * 3
     assert table.set_index(["axis", "marker", "value"]).loc[("learning rate", "P53", 0.01), "gain"] == 0.01
-    assert (table["auc_full"] == table["gain"]).all()
+    assert (table["auc_full"] == table["gain"]).all() and (table["alignment"] == table["gain"]).all()
+    assert (table[["low", "high", "p", "recall_1"]] == [0.0, 1.0, 0.5, 0.25]).all(axis=None)
+    assert made == [study.name for _, _, study in sweep.points(swept)]

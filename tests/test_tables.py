@@ -36,11 +36,15 @@ def summary(study):
         "ceiling": {m: {"oracle": metrics, "ihc": metrics} for m in study.markers},
         "difference": dict.fromkeys(study.markers, difference),
         "against_baseline": {
-            m: {name: {"roc_auc": number(0.03, -0.01, 0.07), "p": 0.02} for name in study.methods}
+            m: {
+                name: {"roc_auc": number(0.03, -0.01, 0.07), "p": 0.02 + 0.1 * (name == "abmil")}
+                for name in study.methods
+            }
             for m in study.markers
         },
         "holm": {
-            name: dict.fromkeys(study.markers, 0.9) for name in ("delong", "wilcoxon_positives", "wilcoxon_negatives")
+            name: dict.fromkeys(study.markers, p)
+            for name, p in (("delong", 0.8), ("wilcoxon_positives", 0.9), ("wilcoxon_negatives", 0.95))
         },
         "maps": {
             m: {"full": dict.fromkeys(tables._MAPS, number(0.4, 0.3, 0.5) | {"chance": 0.53})} for m in study.markers
@@ -69,6 +73,7 @@ def test_the_headline_has_a_row_for_each_stain_and_method(study, summary):
     full = [row for row in rows if study.methods["full"].title in row]
     assert "0.712" in full[0] and "0.611-0.813" in full[0] and full[0].endswith("0.735")
     assert full[2].endswith("unknown"), "a number that the paper does not give is not invented"
+    assert sum(row.endswith("0.735") for row in rows) == 2, "nor given to another method"
 
 
 @pytest.fixture
@@ -124,6 +129,12 @@ def test_the_verdict_follows_the_interval(summary):
     seeds = {"seeds": 5, "seed_sd": 0.005}
     assert "predicts better" in verdict(0.01, 0.05)
     assert "predicts better is shown for 1 of 3 stains" in tables.lead(summary)
+    assert "lie nearer to each other" in verdict(-0.05, 0.05)
+    aligned = summary["alignment"]["P53"]["full"]
+    summary["alignment"]["P53"] = summary["alignment"]["P53"] | {
+        "full": aligned | {"alignment": number(0.1, -0.1, 0.3)}
+    }
+    assert "lie no nearer than others" in verdict(-0.05, 0.05)
 
 
 def test_the_lead_says_whether_slides_are_simulated(summary):
@@ -150,16 +161,19 @@ def test_the_tables_say_what_the_summary_says(summary):
     assert "| 0.712 [0.611, 0.813] | one seed |" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
     assert "| +0.021 [−0.031, +0.072] | one seed | +0.021" in made["x_difference.md"]
-    assert "+0.021 [−0.031, +0.072] | 0.345 (0.900) | < 0.001 (0.900) | 0.250 (0.900) |" in made["x_difference.md"]
+    assert "+0.021 [−0.031, +0.072] | 0.345 (0.800) | < 0.001 (0.900) | 0.250 (0.950) |" in made["x_difference.md"]
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
-    assert "unknown" in made["x_published.md"]
+    assert made["x_published.md"].count("0.735") == 2, "of the full method, where the paper has it"
     assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]
     assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] |" in made["x_power.md"]
     assert "| +0.030 [−0.010, +0.070] |" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
     summary["against_baseline"]["P53"]["full"]["roc_auc"] = number(0.03, 0.01, 0.05)
     assert "| +0.030 [+0.010, +0.050]* |" in tables.ablation(summary)
+    assert tables._scored(number(0.4, 0.3, 0.5) | {"chance": 0.5}) == "0.400 [0.300, 0.500]"
+    assert tables._scored({"n": 0, "value": None}) == "none"
     summary["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
     assert "| 0.712 [0.611, 0.813] | 0.022 |" in tables.prediction(summary)
+    assert "| Gated attention (ABMIL) | +0.030 [−0.010, +0.070] |" in made["x_ablation.md"]
     order = [line.split(" | ")[0] for line in made["x_ablation.md"].splitlines()]
     assert order.index("| Mean-pooled tiles") < order.index("| HistoStainAlign (full)")
 
@@ -204,6 +218,11 @@ def test_controls_say_where_an_interval_misses_chance(kept, summary):
     made = reference.fragments(kept, summary)
     assert made["control_prediction.md"].count("0.712 [0.611, 0.813]\N{DAGGER}") == 3 * 6
     assert made["control_alignment.md"].count("]\N{DAGGER}") == 3 * 6
+    assert [reference._mark(number(0, *ends), 0) for ends in ((-2, -1), (-1, 1), (1, 2))] == [
+        "\N{DAGGER}",
+        "",
+        "\N{DAGGER}",
+    ]
     (kept / "reference.json").unlink()
     alone = reference.fragments(kept, summary)["control_alignment.md"]
     assert "| shuffled |" in alone and "| true |" not in alone
@@ -220,6 +239,8 @@ def test_the_sweep_is_drawn_with_its_numbers_beside_it(kept, tmp_path):
 
 def test_a_book_without_the_reference_run_says_what_makes_it(kept, summary, tmp_path):
     whole = reference.fragments(kept, summary)
+    elsewhere = summary | {"provenance": summary["provenance"] | {"title": "Another"}}
+    assert reference.fragments(kept, elsewhere)["short.md"] == whole["short.md"]
     empty = reference.fragments(tmp_path / "nothing", summary)
     assert empty.keys() == whole.keys()
     assert all("make study" in text for name, text in empty.items() if name not in ("planning.md", "short.md"))
