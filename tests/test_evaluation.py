@@ -65,7 +65,7 @@ def test_a_method_that_knows_is_told_from_one_that_does_not(found):
     )
     assert prediction["majority"]["roc_auc"]["value"] == 0.5
     assert found[0]["difference"]["metrics"]["roc_auc"]["low"] > 0
-    assert found[0]["difference"]["delong"]["p"] < 0.01
+    assert found[0]["difference"]["delong"]["p"] < 0.01 and found[0]["difference"]["delong"]["value"] > 0.2
 
 
 def test_paired_embeddings_are_told_from_unpaired_ones(found):

@@ -1,4 +1,5 @@
 import re
+import shutil
 from importlib import import_module
 
 import nbformat
@@ -41,13 +42,13 @@ def chapter(tmp_path):
 
 
 def test_a_page_is_told_apart_from_its_sisters(study, chapter):
-    page = staging.staged_notebook(study, "PD-L1", *chapter)
+    page = staging.staged_notebook(study.model_copy(update={"seeds": [7]}), "PD-L1", *chapter)
     text, table, figure = page.cells
     assert text.source.startswith("# Baseline: PD-L1\n") and "# Not a title" in text.source
     assert "{numref}`fig-roc-pd-l1`" in text.source and "{numref}`fig-forest-pd-l1`" in text.source
     assert figure.metadata.mystnb["figure"] == {"name": "fig-roc-pd-l1", "caption": "ROC of PD-L1."}
     assert figure.metadata.mystnb["image"]["alt"] == "Curves, PD-L1."
-    assert table.cell_type == "markdown" and "| `seed` | 0 | 0 | random seed |" in table.source
+    assert table.cell_type == "markdown" and "| `seed` | 7 | 0 | random seed |" in table.source
     assert table.source.startswith("**Simulated tissue**")
     real = study.model_copy(update={"cohort": ManifestCohort(kind="manifest", manifest="manifest.csv")})
     assert "Simulated" not in staging.staged_notebook(real, "PD-L1", *chapter).cells[1].source
@@ -78,3 +79,23 @@ def test_a_missing_notebook_is_named_and_the_old_stage_stays(study, tmp_path):
     with pytest.raises(InputError, match=r"01_data_preparation.ipynb is missing. Run `hsa notebook .* --stain P53"):
         staging.stage(study, REPOSITORY, target, {})
     assert (target / "old").exists()
+
+
+def test_a_new_stage_replaces_the_old_as_a_whole(study, chapter, tmp_path):
+    both = study.model_copy(update={"seeds": [3, 4]})  # the pages are of the first seed
+    for marker in both.markers:
+        for name in staging.CHAPTERS:
+            path = both.at(3).paths.notebook(marker, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(chapter[1].read_bytes())
+    for folder in ("book", "notebooks"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / "home" / folder)
+    (tmp_path / "home" / "book" / "__pycache__").mkdir(exist_ok=True)
+    target = tmp_path / "stage"
+    target.mkdir()
+    (target / "old").touch()
+    staging.stage(both, tmp_path / "home", target, {"short.md": "told"})
+    assert sorted(path.name for path in target.iterdir()) == ["book", "notebooks"]
+    assert len(list(target.glob("notebooks/*/*.ipynb"))) == 3 * len(staging.CHAPTERS)
+    assert (target / "book" / "_generated" / "short.md").read_text() == "told"
+    assert not list(target.rglob("__pycache__"))
