@@ -63,6 +63,13 @@ def test_bags_of_two_kinds_are_refused(tmp_path, attrs, message):
     assert len(list((tmp_path / "job").rglob("a.h5"))) == 1
 
 
+def test_what_a_killed_run_left_is_no_bag(tmp_path):
+    folder = bags(tmp_path)
+    (folder / ".a.0123abcd.tmp.h5").write_bytes(b"half")
+    written = to_trident(folder, tmp_path / "job")
+    assert sorted(path.name for path in written.glob("*.h5")) == ["a.h5", "b.h5"]
+
+
 def test_a_folder_without_bags_is_refused(tmp_path):
     with pytest.raises(InputError, match="no bags"):
         to_trident(tmp_path, tmp_path / "job")

@@ -5,9 +5,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 from hsa import encoding, tiling
 from hsa.bag import Bag, read_bag, write_bag
+from hsa.cli.common import told
 from hsa.encoders import TileEncoder
 from hsa.encoding import encode_cohort
 from hsa.errors import InputError
@@ -370,3 +372,15 @@ def test_tiles_of_another_size_than_the_encoders_are_refused(make_slide, stand_i
     small = TILES.model_construct(**TILES.model_dump() | {"size_px": 224})
     with pytest.raises(InputError, match="takes tiles of 256 px, the study says 224"):
         encode_slide(make_slide(), stand_in, small)
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("no space left")])
+def test_a_full_disk_is_told_in_a_line_and_leaves_no_half_bag(tmp_path, bag, monkeypatch, error):
+    def full(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(h5py.File, "create_dataset", full)
+    with pytest.raises(typer.Exit) as caught:
+        told(write_bag)(tmp_path / "a.h5", bag)
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []

@@ -169,6 +169,7 @@ REFUSED = {
         lambda f, p: pages(f, [np.dstack([p, p[..., :2]])], tile=(256, 256)),
         r"is not in RGB \(channels: 5\)",
     ),
+    "TIFF, signed": (lambda f, p: pages(f, [(p // 2).astype(np.int8)], tile=(256, 256)), "signed"),
     "TIFF, stack": (lambda f, p: pages(f, [p, p], tile=(256, 256)), "stack of pictures of one size"),
     "TIFF, untiled stack": (lambda f, p: pages(f, [p, p]), "stack of pictures of one size"),
     "PNG, grey": (lambda f, p: Image.fromarray(p[..., 0]).save(f, "PNG"), r"not in RGB .*mode L\)"),
@@ -179,6 +180,13 @@ REFUSED = {
     ),
     "GIF": (lambda f, p: Image.fromarray(p).save(f, "GIF"), "cannot be read"),
 }
+
+
+def test_a_tile_larger_than_memory_is_refused(tmp_path, picture, monkeypatch):
+    pages(tmp_path / "a.tif", [picture], tile=(512, 512))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 512 * 512 - 1)
+    with pytest.raises(InputError, match="tiles of 512 x 512 px"):
+        Slide.open(tmp_path / "a.tif", 0.25)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -194,3 +194,15 @@ def test_a_damaged_tile_names_the_slide_and_the_place(make_slide):
         assert slide.read(0, 0, 256, 256, 0.5).shape == (256, 256, 3)
         with pytest.raises(InputError, match=r"slide\.tif is damaged at x=256 y=256"):
             slide.read(256, 256, 256, 256, 0.5)
+
+
+def test_a_slide_larger_than_glass_is_refused_before_its_picture_takes_the_memory(make_slide, monkeypatch):
+    with Slide.open(make_slide("a.tif")) as slide:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        with pytest.raises(InputError, match="correct its mpp"):
+            slide.thumbnail(8.0)
+
+
+def test_what_the_disk_refuses_is_told_as_an_unreadable_slide(tmp_path):
+    with pytest.raises(InputError, match="too long"):
+        Slide.open(tmp_path / ("x" * 300))

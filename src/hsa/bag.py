@@ -1,5 +1,6 @@
 """Bags: the features and coordinates of one slide's tiles, and the HDF5 file that holds them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 
 from hsa.errors import InputError
 from hsa.files import replacing
+
+# What h5py raises for a file with damage.
+BROKEN = (OSError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,20 @@ def write_bag(path: str | Path, bag: Bag) -> None:
 
     Raises:
         InputError: the arrays do not fit, or a feature is not finite as float16 (65504 is the largest).
+        OSError: the disk is full.
     """
     features = _half(bag.features)
     check_arrays(path, features, bag.coords)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.create_dataset("features", data=features)
-        file.create_dataset("coords", data=bag.coords.astype(np.int64))
-        if bag.colours is not None:
-            file.create_dataset("colours", data=bag.colours.astype(np.float32))
-        for key in sorted(bag.attrs):
-            file.attrs[key] = bag.attrs[key]
+    try:
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            file.create_dataset("features", data=features)
+            file.create_dataset("coords", data=bag.coords.astype(np.int64))
+            if bag.colours is not None:
+                file.create_dataset("colours", data=bag.colours.astype(np.float32))
+            for key in sorted(bag.attrs):
+                file.attrs[key] = bag.attrs[key]
+    except RuntimeError as error:  # h5py's name for a disk that is full when the file is closed
+        raise OSError(f"bag {path} cannot be written: {error}") from error
 
 
 def read_bag(path: str | Path) -> Bag:
@@ -63,8 +71,10 @@ def read_bag(path: str | Path) -> Bag:
             limit = Path(path).stat().st_size
             features, coords = (plain_dataset(path, file, name, limit)[:] for name in ("features", "coords"))
             colours = plain_dataset(path, file, "colours", limit)[:] if "colours" in file else None
-            attrs = {key: plain_attribute(path, key, value) for key, value in file.attrs.items()}
-    except OSError as error:
+            attrs = {key: plain_attribute(path, key, value) for key, value in _attributes(file)}
+    except InputError:
+        raise
+    except BROKEN as error:
         raise InputError(
             f"bag {path} is not a readable HDF5 file ({error}): delete it and run `hsa features` again"
         ) from error
@@ -77,9 +87,17 @@ def attributes(path: Path) -> dict[str, Any] | None:
     """Attributes and number of tiles of a bag, None if there is no sound file."""
     try:
         with h5py.File(path, "r") as file:
-            return dict(file.attrs) | {"tiles": len(file["features"])}
-    except (OSError, KeyError):
+            return dict(_attributes(file)) | {"tiles": len(file["features"])}
+    except BROKEN:
         return None
+
+
+def _attributes(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    """Attributes that are one value each; a damaged file can claim one of any length."""
+    for key in file.attrs:
+        if file.attrs.get_id(key).shape != ():
+            raise ValueError(f"attribute {key!r} is more than one value")
+        yield key, file.attrs[key]
 
 
 def plain_dataset(path: str | Path, file: h5py.File, name: str, limit: int) -> h5py.Dataset:

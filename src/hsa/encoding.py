@@ -113,9 +113,9 @@ def _encode_one(
     network = _encoder(name, options)
     try:
         bag = encode_slide(path, network, tiles, slide_id=slide_id, **how)
-        write_bag(target, bag)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return {"slide_id": slide_id, "problem": f"{slide_id}: {error}"}
+    write_bag(target, bag)  # a disk that is full ends the run: no other slide would fit
     return _report(slide_id, "encoded", bag.attrs | {"tiles": len(bag.coords)})
 
 

@@ -33,7 +33,7 @@ def to_trident(bags: str | Path, target: str | Path, slide_ids: list[str] | None
     Raises:
         InputError: no bags, or bags of more than one encoder or tile size; nothing is written then.
     """
-    names = sorted(path.stem for path in Path(bags).glob("*.h5")) if slide_ids is None else list(slide_ids)
+    names = sorted(path.stem for path in Path(bags).glob("[!.]*.h5")) if slide_ids is None else list(slide_ids)
     if not names:
         raise InputError(f"{bags}: no bags; make them with `hsa features`")
     folders = {_folders(Path(bags) / f"{name}.h5") for name in names}

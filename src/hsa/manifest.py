@@ -114,7 +114,7 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
             before, spelt = first.setdefault((column, text.lower()), (at, text))
             if spelt != text:
                 problems.append(
-                    f"{where}: {column} {text!r} is {spelt!r} in row {before}. Let case not tell them apart."
+                    f"{where}: {column} {text!r} is {spelt!r} in row {before}. Case alone tells no ids apart."
                 )
             elif column == "slide_id" and before != at:
                 problems.append(f"{where}: slide_id {text!r} stands in row {before} too. Make ids unique.")

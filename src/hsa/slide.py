@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.readers import DamagedError, Reader, open_reader
+from hsa.readers import DamagedError, Reader, open_reader, unreadable
 
 # A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
 PLAUSIBLE_MPP = (0.02, 50.0)
@@ -55,9 +55,12 @@ class Slide:
                 than 5 %, or pixels that are not square.
         """
         path = Path(path)
-        if not path.exists():
-            raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
-        reader = open_reader(path)
+        try:
+            if not path.exists():
+                raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
+            reader = open_reader(path)
+        except OSError as error:
+            raise unreadable(path, error) from error
         try:
             return cls(reader, path, *_agreed_mpp(path, reader.mpp, mpp))
         except InputError:
@@ -120,9 +123,18 @@ class Slide:
 
         Returns:
             (h, w, 3) uint8, RGB; h and w are the slide's size at `mpp`, rounded, at least 1.
+
+        Raises:
+            InputError: as `read`, or more pixels than Pillow's ceiling.
         """
         scale = mpp / self.mpp
         width, height = (max(1, round(side / scale)) for side in self.size)
+        if width * height > Image.MAX_IMAGE_PIXELS:  # at 8 um/px, 76 mm by 76: three times a glass slide
+            wide, high = (side * self.mpp / 1000 for side in self.size)
+            raise InputError(
+                f"slide {self.path} is {wide:.0f} x {high:.0f} mm ({self.size[0]} x {self.size[1]} px of "
+                f"{self.mpp:g} um), too large for a picture of {mpp:g} um/px: correct its mpp, or copy the file again"
+            )
         picture = np.empty((height, width, 3), dtype=np.uint8)
         block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / self._level(mpp)[1])))
         for top in range(0, height, block):

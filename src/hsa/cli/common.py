@@ -20,7 +20,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress ba
 
 
 def told(command: Callable) -> Callable:
-    """Print an input error without a traceback and exit with 2; with 130 when interrupted."""
+    """Print an input error without a traceback and exit with 2; with 1 where the disk fails, 130 when interrupted."""
 
     @wraps(command)
     def run(*args, **kwargs) -> None:
@@ -29,6 +29,9 @@ def told(command: Callable) -> Callable:
         except InputError as error:
             typer.echo(f"hsa: {error}", err=True)
             raise typer.Exit(2) from None
+        except OSError as error:
+            typer.echo(f"hsa: {error}: mend that; what is finished is kept, run the same command to go on", err=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("hsa: interrupted; what is finished is kept, run the same command to go on", err=True)
             raise typer.Exit(130) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openslide
+from PIL import Image
 
 from hsa.errors import InputError
 from hsa.readers.ome_tiff import OmeTiffReader
@@ -16,7 +17,7 @@ from hsa.readers.protocol import BROKEN, DamagedError, Reader, slide_files, unre
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-__all__ = ["DamagedError", "Reader", "open_reader", "slide_files"]
+__all__ = ["DamagedError", "Reader", "open_reader", "slide_files", "unreadable"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Photometric interpretations of TIFF 6.0 that are colour: RGB, palette, YCbCr.
@@ -70,7 +71,12 @@ def _check(path: Path, tiff: "TiffFile") -> None:
     """Refuse what OpenSlide and Pillow would show as something else."""
     first = tiff.pages.first
     problem = ""
-    if first.bitspersample != 8:
+    if first.is_tiled and first.tilewidth * first.tilelength > Image.MAX_IMAGE_PIXELS:
+        # OpenSlide takes the memory of a whole tile, and ends the process where there is none.
+        problem = f"has tiles of {first.tilewidth} x {first.tilelength} px"
+    elif first.sampleformat != 1:
+        problem = "has signed or fractional numbers for pixels"
+    elif first.bitspersample != 8:
         problem = f"has {first.bitspersample} bits a channel"
     elif first.photometric not in COLOUR or first.samplesperpixel > 4:
         problem = f"is not in RGB (channels: {first.samplesperpixel})"
