@@ -196,7 +196,24 @@ REFUSED = {
     "slide embedding": (trident, {"features": FEATURES[0], "coords": CELLS}, {}, "slide embedding"),
     "too large": (trident, {"features": FEATURES * 1e6}, {}, "16-bit"),
     "not finite": (trident, {"features": FEATURES * np.nan}, {}, "not finite"),
+    "no columns": (trident, {"features": FEATURES[:, :0]}, {}, r"expected \(N, D\)"),
+    "beyond any slide": (trident, {"coords": CELLS.astype(np.uint64) * 512 + 2**63}, {}, "beyond any slide"),
+    "endless tiles": (histostainalign, {}, {"tile_mpp": float("inf")}, "correct tile_px"),
+    "nameless encoder": (histostainalign, {}, {"encoder": ""}, "does not say encoder"),
 }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("patch_size", "256"), ("patch_size_level0", np.inf), ("level0_magnification", "40x"), ("encoder", 5)],
+)
+def test_what_is_no_size_or_name_is_refused(tmp_path, key, value):
+    path, given = trident(tmp_path)
+    with h5py.File(path, "a") as file:
+        holder = next((one for one in (file["features"], file) if key in one.attrs), file["coords"])
+        holder.attrs[key] = value
+    with pytest.raises(InputError, match=f"says {key} .*, no"):
+        read_foreign(path, **given)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -286,6 +303,16 @@ def expanded(folder):
     return folder / "s.pt"
 
 
+def empty(folder):
+    (folder / "s.pt").write_bytes(b"")
+    return folder / "s.pt"
+
+
+def sparse(folder):
+    torch.save(torch.ones(3, 2).to_sparse(), folder / "s.pt")
+    return folder / "s.pt"
+
+
 def cut(folder):
     path, _ = trident(folder)
     path.write_bytes(path.read_bytes()[:-500])
@@ -303,6 +330,8 @@ def cut(folder):
         (pickled, "more than a tensor"),
         (expanded, "is not in"),
         (cut, "cannot be read"),
+        (empty, "cannot be read"),
+        (sparse, "cannot be read"),
     ],
 )
 def test_unsafe_and_damaged_files_are_refused(tmp_path, write, message):

@@ -239,7 +239,7 @@ def _tile_size(where: str, told: Told, tile_mpp: float | None) -> float:
         "unit": f"of the coordinates: {', '.join(UNITS)}",
         "encoder": "name of the tile encoder",
     }
-    missing = [f"{key} ({what})" for key, what in needed.items() if getattr(told, key) is None]
+    missing = [f"{key} ({what})" for key, what in needed.items() if getattr(told, key) in (None, "")]
     if told.size is None and told.tile_um is None and tile_mpp is None:
         missing.append("tile_mpp (resolution of a tile, um/px)")
     if missing:
@@ -252,7 +252,7 @@ def _tile_size(where: str, told: Told, tile_mpp: float | None) -> float:
     size = told.size
     if size is None:
         size = (told.tile_px * tile_mpp if told.tile_um is None else told.tile_um) / told.mpp
-    if not size >= 1 or not told.tile_px >= 1:
+    if not 1 <= size < 2**31 or not 1 <= told.tile_px < 2**31 or told.tile_px != int(told.tile_px):
         raise InputError(
             f"{where}: tiles of {told.tile_px} px, {size:g} px of level 0: correct tile_px, tile_mpp or mpp"
         )
@@ -263,8 +263,8 @@ def _tile_size(where: str, told: Told, tile_mpp: float | None) -> float:
 def _level0(where: str, corners: np.ndarray, told: Told, size: float) -> np.ndarray:
     """Corners in whole level-0 px."""
     scale = {"level0": 1.0, "tile": size / told.tile_px, "um": 1 / told.mpp}[told.unit]
-    if not np.isfinite(corners).all() or corners.min(initial=0) < 0:
-        raise InputError(f"{where}: coordinates that are negative or not finite")
+    if not np.isfinite(corners).all() or corners.min(initial=0) < 0 or corners.max(initial=0) >= 2**31:
+        raise InputError(f"{where}: coordinates that are negative, not finite or beyond any slide")
     moved = np.rint(corners.astype(np.float64) * scale)
     if told.unit == "level0" and np.abs(moved - corners).max(initial=0) > 1e-3:
         raise InputError(f"{where}: coordinates that are no whole pixels, so not of level 0: microns?")

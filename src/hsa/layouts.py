@@ -20,6 +20,7 @@ from hsa.errors import InputError
 SUFFIXES = (".h5", ".npz", ".pt")
 EXPANSION = 4  # features do not compress further; a file that claims more is not what it says
 SMALL = 2**26  # coordinates alone compress well, and never take more bytes than this
+TEXT = ("encoder", "unit", "extractor", "feat_type", "encoder_name", "coordinate_space", "hsa_version")
 KEYS = {
     *("patch_size", "patch_level", "downsample", "custom_downsample", "patch_size_level0", "level0_magnification"),
     *("target_magnification", "mpp", "encoder", "unit", "tile_size", "tile_size_um", "tile_size_px", "extractor"),
@@ -98,13 +99,21 @@ def _load(path: Path) -> tuple[Arrays, dict[str, Any]]:
             inner = [part for part in meta.values() if isinstance(part, dict)]
             plain = {key: value for part in [meta, *inner] for key, value in part.items()}
             facts |= {key: value for key, value in plain.items() if isinstance(value, str | int | float)}
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # what the readers of three formats raise for damage has no common name
         raise InputError(f"{path} cannot be read ({error}): copy it again, or make it again") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
             raise InputError(f"{path}: {name!r} holds no numbers ({array.dtype})")
+    for key in {*KEYS, "base_spacing_um", "requested_tile_size_px", "tile_size_lv0", *TEXT} & set(facts):
+        value = facts[key]
+        if key in TEXT:
+            sound = isinstance(value, str) and value.strip()
+        else:
+            sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31
+        if not sound:
+            raise InputError(f"{path} says {key} {value!r}, no {'name' if key in TEXT else 'size'}: correct it")
     return arrays, facts
 
 
@@ -199,6 +208,8 @@ def _features(path: Path, arrays: Arrays) -> np.ndarray:
         raise InputError(f"{path} holds one vector of {len(features)} numbers: a slide embedding, not tiles")
     if features.ndim != 2:
         raise InputError(f"{path}: features {features.shape}, expected (N, D)")
+    if len(features) and not features.size:
+        raise InputError(f"{path}: features {features.shape}, expected (N, D)")
     if len(features) and np.abs(features).max() > np.finfo(np.float16).max:
         raise InputError(f"{path}: features up to {np.abs(features).max():g} do not fit into 16-bit floats")
     return features
@@ -207,9 +218,14 @@ def _features(path: Path, arrays: Arrays) -> np.ndarray:
 def _corners(path: Path, arrays: Arrays, places: Arrays, features: np.ndarray) -> np.ndarray:
     """Coordinates (N, 2) in the order of the features, as they stand in the file."""
     if "x" in places and "y" in places:
+        columns = [places[name] for name in ("x", "y", "tile_index") if name in places]
+        if any(column.shape != (columns[0].size,) for column in columns):
+            raise InputError(f"{path}: x, y and tile_index of the coordinates are not of one length")
         corners, order = np.stack([places["x"], places["y"]], axis=1), arrays.get("tile_index")
         index = places.get("tile_index", np.arange(len(corners)))
         if order is not None:
+            if order.ndim != 1 or {order.dtype.kind, index.dtype.kind} - set("iu"):
+                raise InputError(f"{path}: tile_index holds no whole numbers")
             rows = {int(number): row for row, number in enumerate(index)}
             if len(rows) < len(corners) or not {int(number) for number in order} <= set(rows):
                 raise InputError(f"{path}: its tile_index is not that of the coordinates")
@@ -239,7 +255,7 @@ def _clam(path: Path, said: dict[str, Any]) -> Told:
 
 def _trident(path: Path, said: dict[str, Any]) -> Told:
     side, level0, target = (said.get(k) for k in ("patch_size", "level0_magnification", "target_magnification"))
-    size = said.get("patch_size_level0", None if None in (side, level0, target) else side * level0 / target)
+    size = said.get("patch_size_level0", None if None in (side, level0) or not target else side * level0 / target)
     facts = {"magnification": level0, "mpp": said.get("mpp"), "encoder": said.get("encoder")}
     return Told(unit="level0", tile_px=side, size=size, **facts)
 
