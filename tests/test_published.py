@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from hsa import checkpoints, training
+from hsa import checkpoints, hub, training
 from hsa.batches import Bags, collate
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
@@ -100,6 +100,30 @@ def test_nothing_loads_unless_all_of_it_fits(tmp_path):
         with pytest.raises(InputError, match=message):
             load_published(model, tmp_path / file)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), torch.ones(2).to_sparse(), 1, torch.ones(2, dtype=torch.int8)])
+def test_weights_that_are_no_finite_tensors_are_refused(value):
+    first = next(iter(weights()))
+    odd = torch.full_like(weights()[first], value) if isinstance(value, float) else value
+    with pytest.raises(InputError, match=f"'{first}' and 0 more are no tensors of finite numbers"):
+        load_published(LongNet(**SMALL), weights() | {first: odd})
+
+
+def test_a_text_named_as_weights_is_refused(tmp_path):
+    (tmp_path / "w.pth").write_text("hello")  # torch raises a KeyError
+    with pytest.raises(InputError, match="not a readable file of weights"):
+        load_published(LongNet(**SMALL), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="not a readable file of weights"):
+        hub.read_weights("x", tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("record", ['{"stamp": "s"', '{"stamp": "s"}', "{}"])
+def test_a_damaged_record_of_a_fold_is_told(tmp_path, record):
+    (tmp_path / "fold0.json").write_text(record)
+    checkpoints.save_tensors(tmp_path / "fold0.safetensors", weights(), {"stamp": "s"})
+    with pytest.raises(InputError, match=r"fold0\.json.*delete"):
+        checkpoints.load_fold(tmp_path, 0)
 
 
 @pytest.mark.parametrize(

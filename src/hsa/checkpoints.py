@@ -72,7 +72,7 @@ def is_finished(folder: Path, fold: int, stamp: str) -> bool:
     weights = path.with_suffix(".safetensors")
     if not (path.is_file() and weights.is_file()):
         return False
-    return read_json(path)["stamp"] == stamp == load_tensors(weights)[1]["stamp"]
+    return read_json(path).get("stamp") == stamp == load_tensors(weights)[1].get("stamp")
 
 
 def load_fold(folder: Path, fold: int) -> tuple[SlideModel, dict[str, Any]]:
@@ -89,12 +89,15 @@ def load_fold(folder: Path, fold: int) -> tuple[SlideModel, dict[str, Any]]:
         raise InputError(f"{path}: no such model: train it with `hsa train`")
     record = read_json(path)
     weights, notes = load_tensors(path.with_suffix(".safetensors"))
-    if notes["stamp"] != record["stamp"]:
+    if notes.get("stamp") != record.get("stamp"):
         raise InputError(f"{path} and its .safetensors are of two runs: delete both and train again")
-    settings = record["settings"]
-    with torch.random.fork_rng(devices=[]):  # the model starts on the CPU
-        model = SlideModel(**settings["input"], model=Model(**settings["model"]))
-    model.load_state_dict(weights)
+    try:
+        settings = record["settings"]
+        with torch.random.fork_rng(devices=[]):  # the model starts on the CPU
+            model = SlideModel(**settings["input"], model=Model(**settings["model"]))
+        model.load_state_dict(weights)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not the record of its weights ({error}): delete both and train again") from error
     return model.eval(), record
 
 

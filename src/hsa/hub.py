@@ -2,12 +2,12 @@
 
 import hashlib
 import importlib
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hsa.errors import InputError
+from hsa.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ def on_disk(name: str, path: str | Path, repo: str) -> Path:
     if path.is_file():
         return path
     named = [path / file for file in WEIGHTS if (path / file).is_file()]
-    others = [file for suffix in ("safetensors", "bin", "pth") for file in sorted(path.glob(f"*.{suffix}"))]
+    others = [file for suffix in ("safetensors", "bin", "pth") for file in sorted(path.glob(f"[!.]*.{suffix}"))]
     if not named and len(others) != 1:
         raise InputError(
             f"encoder {name}: {'several files' if others else 'no file'} of weights at {path}. `weights` under "
@@ -105,7 +105,10 @@ def description(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in DESCRIPTIONS:
         if (folder / file).is_file():
-            found |= json.loads((folder / file).read_text())
+            said = read_json(folder / file)
+            if not isinstance(said, dict):
+                raise InputError(f"{folder / file}: expected keys and values; download it again")
+            found |= said
     return found
 
 
@@ -115,19 +118,17 @@ def read_weights(name: str, file: Path) -> "dict[str, torch.Tensor]":
     Raises:
         InputError: the file is damaged, or holds more than tensors.
     """
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged pickle raises almost anything
         raise InputError(f"encoder {name}: {file} is not a readable file of weights ({error}); get it again") from error
-    if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
+    items = state.items() if isinstance(state, dict) else ()
+    if not items or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in items):
         raise InputError(f"encoder {name}: {file} is not a plain dictionary of tensors; save the tile encoder's alone")
     return state
 

@@ -105,7 +105,9 @@ def _described(name: str, repo: str, folder: Path) -> Foundation:
             features="cls",
             dim=settings["hidden_size"],
         )
-    except KeyError as error:
+    except InputError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"encoder {name}: config.json or preprocessor_config.json in {folder} does not say {error}: without it "
             "hsa would have to guess how its pixels are prepared; give it as an encoder of your own"

@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from hsa.errors import InputError
@@ -121,6 +119,10 @@ def load_published(model: LongNet, source: str | Path | Mapping[str, Any]) -> di
     for key in ("model", "model_state_dict"):
         if isinstance(source.get(key), Mapping):
             source = source[key]
+    encoder = {key: value for key, value in source.items() if "classification_head." not in str(key)}
+    odd = [key for key, value in encoder.items() if not (isinstance(key, str) and _is_sound(value))]
+    if odd:
+        raise InputError(f"{name}: {odd[0]!r} and {len(odd) - 1} more are no tensors of finite numbers: get it again")
     weights = {key.removeprefix("module."): value for key, value in source.items()}
     head = {k.split(".", 1)[1]: v for k, v in weights.items() if k.startswith("classification_head.")}
     weights = {k: v for k, v in weights.items() if not k.startswith("classification_head.")}
@@ -142,6 +144,11 @@ def load_published(model: LongNet, source: str | Path | Mapping[str, Any]) -> di
         )
     model.load_state_dict(weights)
     return head
+
+
+def _is_sound(value: Any) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    return plain and value.is_floating_point() and bool(value.isfinite().all())
 
 
 def _remedy(weights: Mapping[str, Tensor], model: LongNet) -> str:
@@ -177,7 +184,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged pickle raises almost anything
         raise InputError(f"{path}: not a readable file of weights: {error}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected tensors by name, found {type(content).__name__}")
