@@ -382,6 +382,12 @@ def joined(tmp_path):
     return parts, public.join_manifests(parts, tmp_path / "both.csv")
 
 
+@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 250.0])
+def test_an_mpp_that_is_none_is_refused(tmp_path, mpp):
+    with pytest.raises(InputError, match="microns per pixel"):
+        public.import_cohort("mist", tmp_path, tmp_path, mpp=mpp)
+
+
 def test_pairs_and_labels_are_joined(tmp_path):
     _, out = joined(tmp_path)
     lines = out.read_text().splitlines()

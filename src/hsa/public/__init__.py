@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from hsa.errors import InputError
+from hsa.manifest import is_resolution
 from hsa.public import acrobat, bci, bcnb, mist
 from hsa.public.bcnb import convert_large
 from hsa.public.manifest import join_manifests, summary
@@ -41,4 +43,6 @@ def import_cohort(
         InputError: no such cohort, or the data are not as expected: every problem at once, with the layout
             that was expected and where to ask for the data.
     """
+    if mpp is not None and not is_resolution(f"{mpp:g}"):
+        raise InputError(f"mpp {mpp:g}: give microns per pixel (0.05 to 20), or leave it out")
     return _IMPORTERS[get(name).name](source, out, root, mpp)
