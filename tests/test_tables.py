@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from hsa import categories, files, prescreening_tables, reference, tables
+from hsa import categories, files, pieces, prescreening_tables, reference, sentences, tables
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
 from hsa.settings import Marker
@@ -89,16 +89,16 @@ def ranked(study, summary):
 
 
 def test_all_classes_of_a_marker_are_on_the_result_page_and_a_binary_study_reads_as_before(summary, ranked):
-    made = tables.fragments(ranked)
+    made = pieces.fragments(ranked)
     page = made["more_metrics.md"]
     assert page.startswith(tables.more_metrics(summary)), "the binary table is the same"
     assert "| **P53**: classes null, wild-type, over; positive: over |" in page
     assert "| HistoStainAlign (full) | −0.050 [−0.100, 0.200] | 0.234 [0.111, 0.345] |" in page
     assert page.count("Cohen 1968") == 1 and "**PD-L1**: classes" not in page
     empty = {**summary, "categories": {marker: {} for marker in summary["cases"]}}
-    assert tables.fragments(empty) == tables.fragments(summary), "with or without the key, as in book/reference"
-    assert "kappa" not in str(tables.fragments(summary))
-    assert {name for name in made if made[name] != tables.fragments(summary)[name]} == {"more_metrics.md"}
+    assert pieces.fragments(empty) == pieces.fragments(summary), "with or without the key, as in book/reference"
+    assert "kappa" not in str(pieces.fragments(summary))
+    assert {name for name in made if made[name] != pieces.fragments(summary)[name]} == {"more_metrics.md"}
 
 
 def test_the_headline_adds_all_classes_where_there_are_more_than_two(study, summary, ranked):
@@ -115,20 +115,20 @@ def test_the_headline_adds_all_classes_where_there_are_more_than_two(study, summ
 def test_the_verdict_follows_the_interval(summary):
     def verdict(low, high):
         summary["difference"]["P53"] = {"metrics": {"roc_auc": number((low + high) / 2, low, high) | seeds}}
-        return tables.verdict(summary).split("\n- ")[1]
+        return sentences.verdict(summary).split("\n- ")[1]
 
     seeds = {}
     assert "predicts better" in verdict(0.01, 0.05)
     assert "predicts worse" in verdict(-0.05, -0.01)
     assert "no difference" in verdict(-0.05, 0.05)
     assert "scores higher with alignment, but" in verdict(0.001, 0.05), "three stains: corrected, it is not settled"
-    assert "is shown for 0 of 3 stains" in tables.lead(summary)
+    assert "is shown for 0 of 3 stains" in sentences.lead(summary)
     seeds = {"seeds": 5, "seed_sd": 0.05}
     assert "scores lower with alignment, but" in verdict(-0.05, -0.01), "other seeds could tell otherwise"
     assert "[−0.050, −0.010], with other seeds [−0." in verdict(-0.05, -0.01)
     seeds = {"seeds": 5, "seed_sd": 0.005}
     assert "predicts better" in verdict(0.01, 0.05)
-    assert "predicts better is shown for 1 of 3 stains" in tables.lead(summary)
+    assert "predicts better is shown for 1 of 3 stains" in sentences.lead(summary)
     assert "lie nearer to each other" in verdict(-0.05, 0.05)
     aligned = summary["alignment"]["P53"]["full"]
     summary["alignment"]["P53"] = summary["alignment"]["P53"] | {
@@ -138,9 +138,9 @@ def test_the_verdict_follows_the_interval(summary):
 
 
 def test_the_lead_says_whether_slides_are_simulated(summary):
-    assert "on simulated slides" in tables.lead(summary) and "is simulated" in tables.simulated(summary)
+    assert "on simulated slides" in sentences.lead(summary) and "is simulated" in sentences.simulated(summary)
     summary["ceiling"] = {marker: {} for marker in summary["ceiling"]}
-    assert "simulated" not in tables.lead(summary) + tables.simulated(summary)
+    assert "simulated" not in sentences.lead(summary) + sentences.simulated(summary)
 
 
 def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
@@ -148,15 +148,15 @@ def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
     methods[full] = methods[full] | {"roc_auc": number(0.812, 0.7, 0.9)}
     methods["mean_pool"] = methods[full] | {"roc_auc": number(0.834, 0.7, 0.9)}
     summary["provenance"]["title"] = "HER2 from H&E"
-    told = tables.verdict(summary)
+    told = sentences.verdict(summary)
     assert told.startswith("HistoStainAlign (full) against classification only (HER2 from H&E; one training seed):")
     assert "reach a ROC AUC of 0.834, the full method 0.812" in told
     del methods["mean_pool"]
-    assert tables.verdict(summary).count("Mean-pooled") == told.count("Mean-pooled") - 1
+    assert sentences.verdict(summary).count("Mean-pooled") == told.count("Mean-pooled") - 1
 
 
 def test_the_tables_say_what_the_summary_says(summary):
-    made = tables.fragments(summary, "x_")
+    made = pieces.fragments(summary, "x_")
     assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | one seed |" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
@@ -200,7 +200,7 @@ def kept(tmp_path, summary):
 
 
 def test_every_fragment_that_a_page_includes_is_written(summary, kept):
-    made = {*tables.fragments(summary), *reference.fragments(kept, summary), *tables.facts()}
+    made = {*pieces.fragments(summary), *reference.fragments(kept, summary), *pieces.facts()}
     for page in (REPOSITORY / "book").glob("*.md"):
         for line in page.read_text().splitlines():
             if "_generated/" in line and line.endswith(".md"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hsa import figures, tables
+from hsa import figures, pieces, sentences, tables
 from hsa.evaluation import ASSUMED
 from hsa.files import read_json
 from hsa.power import cases_needed
@@ -49,10 +49,10 @@ def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
     """
     paths = (folder / f"{name}.json" for name in STUDIES)
     main, chance_run, shuffled = (read_json(path) if path.is_file() else None for path in paths)
-    made = tables.fragments(main, "reference_") if main else dict.fromkeys(tables.names("reference_"), _ABSENT)
+    made = pieces.fragments(main, "reference_") if main else dict.fromkeys(pieces.names("reference_"), _ABSENT)
     made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
     made["control_alignment.md"] = vanished(shuffled, main) if shuffled else _ABSENT
-    made["short.md"] = f"{tables.lead(main or here)}\n{tables.verdict(main or here)}"
+    made["short.md"] = f"{sentences.lead(main or here)}\n{sentences.verdict(main or here)}"
     made["planning.md"] = planning()
     made["sweep.md"] = _ABSENT
     if main and (folder / "sweep.csv").is_file():

@@ -1,11 +1,11 @@
-"""The tables and sentences of the results, written from a study's summary.json and nothing else."""
+"""The tables of the results, written from a study's summary.json and nothing else."""
 
 from collections.abc import Callable
 from typing import Any
 
 from hsa import steps
 from hsa.ceilings import TITLES as CEILINGS
-from hsa.comparison import holm, with_seeds
+from hsa.comparison import with_seeds
 from hsa.study import Study
 
 Summary = dict[str, Any]
@@ -74,21 +74,6 @@ def _columns(rows: list[tuple[str, ...]]) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def fragments(summary: Summary, prefix: str = "") -> dict[str, str]:
-    """Write the pieces of the book that tell one study's results: file name -> Markdown."""
-    return dict(zip(names(prefix), (piece(summary) for piece in _pieces()), strict=True))
-
-
-def names(prefix: str = "") -> list[str]:
-    """Name the pieces that `fragments` writes, in order."""
-    return [f"{prefix}{piece.__name__}.md" for piece in _pieces()]
-
-
-def _pieces() -> tuple[Callable[[Summary], str], ...]:
-    tests = (prediction, more_metrics, difference, ablation)
-    return (*tests, alignment, maps, published, power, verdict, simulated)
-
-
 def table(head: list[str], rows: list[list[str]], words: bool = False) -> str:
     """Write a Markdown table; one of numbers is kept in one line a row by book/_static/hsa.css."""
     lines = [head, ["---"] * len(head), *rows]
@@ -136,7 +121,7 @@ def _ranked(summary: Summary) -> dict[str, Any]:
 
 def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]]) -> list[list[str]]:
     rows = []
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         cases = summary["cases"][marker]
         rows.append([f"**{marker}**: {cases['n']} cases, {cases['positive']} positive", "", "", ""])
         for name, title in _methods(summary).items():
@@ -149,7 +134,7 @@ def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]])
 def difference(summary: Summary) -> str:
     """The full method against the baseline, with every test; p values corrected over the stains in brackets."""
     rows, holm = [], summary["holm"]
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         found = summary["difference"][marker]
         wilcoxon = found["wilcoxon"]
         pairs = (
@@ -158,8 +143,8 @@ def difference(summary: Summary) -> str:
             (wilcoxon["negatives"]["p"], holm["wilcoxon_negatives"][marker]),
         )
         auc, f1 = (found["metrics"][metric] for metric in ("roc_auc", "weighted_f1"))
-        gains = [interval(auc, sign=True), _seeds_too(auc) or "one seed", interval(f1, sign=True)]
-        rows.append([marker, *gains, *(f"{_p(p)} ({_p(corrected)})" for p, corrected in pairs)])
+        gains = [interval(auc, sign=True), seeds_too(auc) or "one seed", interval(f1, sign=True)]
+        rows.append([marker, *gains, *(f"{p_value(p)} ({p_value(corrected)})" for p, corrected in pairs)])
     head = ["", "ROC AUC", "with other seeds", "weighted F1", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
     full, base = compared(summary)
     said = f"{full} minus {base.lower()}, on the same cases. In brackets: p corrected over the stains (Holm)."
@@ -168,7 +153,7 @@ def difference(summary: Summary) -> str:
 
 def ablation(summary: Summary) -> str:
     """Every method against the baseline: difference of ROC AUC; a star where p, of cases and seeds, is below 0.05."""
-    markers, named = _markers(summary), titles_of(summary)
+    markers, named = markers_of(summary), titles_of(summary)
     rows = []
     for name, title in named.items():
         if name == summary["provenance"]["baseline"]:
@@ -185,7 +170,7 @@ def ablation(summary: Summary) -> str:
 def alignment(summary: Summary) -> str:
     """Paired against shuffled cosine, retrieval, and the cosine of two H&E slides (1: collapsed) of every method."""
     rows = []
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         rows.append([f"**{marker}**", *[""] * 5])
         for name, title in titles_of(summary).items():
             found = summary["alignment"][marker][name]
@@ -201,7 +186,7 @@ def alignment(summary: Summary) -> str:
 def maps(summary: Summary) -> str:
     """Whether heat maps point to tumour and to positive cells; chance in brackets."""
     rows = []
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         methods = summary["maps"][marker]
         rows += [[f"**{marker}**", *[""] * len(_MAPS)]] if methods else []
         for name, title in titles_of(summary).items():
@@ -213,7 +198,7 @@ def maps(summary: Summary) -> str:
 def published(summary: Summary) -> str:
     """The paper's numbers, ours, and the ceiling of this cohort."""
     rows, meta = [], summary["provenance"]
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         methods, known = summary["prediction"][marker], summary["published"][marker]
         oracle = summary["ceiling"][marker].get("oracle")
         for key, paper in (("full", known), ("baseline", None)):
@@ -226,7 +211,7 @@ def published(summary: Summary) -> str:
 def power(summary: Summary) -> str:
     """What a cohort of this size can detect, beside what was seen."""
     rows = []
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         found = summary["power"][marker]
         seen, cases = summary["difference"][marker]["delong"], summary["cases"][marker]
         least = "none" if found["detectable"] is None else f"{found['detectable']:.3f}"
@@ -235,120 +220,11 @@ def power(summary: Summary) -> str:
     return table(["", "cases", "positive", "detectable difference of AUC", "difference seen (DeLong)"], rows)
 
 
-def verdict(summary: Summary) -> str:
-    """Say in words what the intervals say: better, worse, or not settled, seeds and number of stains allowed for."""
-    full, base = compared(summary)
-    corrected, lines = _corrected(summary), []
-    for marker in _markers(summary):
-        auc = summary["difference"][marker]["metrics"]["roc_auc"]
-        if corrected[marker] < 0.05:
-            says = f"predicts {'better' if auc['value'] > 0 else 'worse'} with alignment than without"
-        elif auc["low"] > 0 or auc["high"] < 0:
-            scored = "higher" if auc["low"] > 0 else "lower"
-            says = f"scores {scored} with alignment, but seeds and number of stains leave open whether by chance"
-        else:
-            says = "shows no difference that this cohort could settle"
-        seeds = f", with other seeds {_seeds_too(auc)}" if _seeds_too(auc) else ""
-        aligned, before = _of_both(summary, marker, "alignment")
-        apart = "lie nearer to each other than to others" if aligned["low"] > 0 else "lie no nearer than others"
-        lines.append(
-            f"- **{marker}** {says}: ROC AUC differs by {interval(auc, sign=True)}{seeds}; p = "
-            f"{_p(corrected[marker])}, corrected over the stains. H&E slides and their own IHC "
-            f"sections {apart} (alignment {interval(aligned, sign=True)}, the baseline's "
-            f"{interval(before, sign=True)}).{_beside_plain(summary, marker)}"
-        )
-    count = len(summary["provenance"].get("seeds", [0]))
-    trained = "one training seed" if count == 1 else f"mean of {count} training seeds"
-    head = f"{full} against {base.lower()} ({summary['provenance']['title']}; {trained}):"
-    return "\n".join([head, "", *lines, ""])
-
-
-def lead(summary: Summary) -> str:
-    """Sum the verdict up in four sentences."""
-    markers, corrected = _markers(summary), _corrected(summary)
-    full, count = summary["provenance"]["full"], len(_markers(summary))
-    gain = {marker: summary["difference"][marker]["metrics"]["roc_auc"]["value"] for marker in markers}
-    better, worse = (sum(corrected[m] < 0.05 and s * gain[m] > 0 for m in markers) for s in (1, -1))
-    hits = zip(*(_of_both(summary, marker, "recall_1") for marker in markers), strict=True)
-    found, before = (_range([f"{hit['value']:.0%}" for hit in both]) for both in hits)
-    said = (
-        f"**In short**, on {'simulated' if _is_simulated(summary) else 'these'} slides: an H&E slide finds its own IHC "
-        f"section first among those of its test fold in {found} of cases, without alignment in {before}. That "
-        f"alignment predicts better is shown for {better} of {count} stains, that it predicts worse for {worse}; the "
-        "rest is open."
-    )
-    methods = [summary["prediction"][marker] for marker in markers]
-    if all("mean_pool" in found for found in methods):
-        plain = sum(found["mean_pool"]["roc_auc"]["value"] > found[full]["roc_auc"]["value"] for found in methods)
-        said += (
-            f" Mean-pooled tiles, for which nothing is trained, score a higher ROC AUC than the full method in {plain} "
-            f"of {count}."
-        )
-    return f"{said}\n"
-
-
-def _of_both(summary: Summary, marker: str, measure: str) -> list[dict[str, Any]]:
-    """An alignment measure of the full method and of the baseline."""
-    return [summary["alignment"][marker][summary["provenance"][key]][measure] for key in ("full", "baseline")]
-
-
-def _range(shares: list[str]) -> str:
-    return " to ".join(
-        dict.fromkeys((min(shares, key=lambda s: float(s[:-1])), max(shares, key=lambda s: float(s[:-1]))))
-    )
-
-
-def simulated(summary: Summary) -> str:
-    """Say whether the slides are simulated."""
-    if _is_simulated(summary):
-        return "**The cohort is simulated** ({doc}`virtual_tissue`). Its numbers say nothing about patients.\n"
-    return f"*{summary['provenance']['title']}.*\n"
-
-
-def _is_simulated(summary: Summary) -> bool:
-    return all("oracle" in summary["ceiling"][marker] for marker in _markers(summary))  # only there is the truth known
-
-
-def _corrected(summary: Summary) -> dict[str, float]:
-    """Two-sided p of the difference of AUC, over cases and training seeds, corrected over the stains (Holm)."""
-    gains = {marker: summary["difference"][marker]["metrics"]["roc_auc"] for marker in _markers(summary)}
-    return holm({marker: with_seeds(gain)["p"] for marker, gain in gains.items()})
-
-
-def _seeds_too(gain: dict[str, Any]) -> str:
+def seeds_too(gain: dict[str, Any]) -> str:
     """Write the interval of a difference over cases and training seeds; nothing where there is one seed."""
     if (gain.get("seeds") or 1) == 1:
         return ""
     return interval(with_seeds(gain), sign=True).partition(" ")[2]
-
-
-def _beside_plain(summary: Summary, marker: str) -> str:
-    """The sentence that keeps a gain in proportion: what the mean of the tiles reaches without any training."""
-    methods = summary["prediction"][marker]
-    if "mean_pool" not in methods:
-        return ""
-    plain, full = (methods[name]["roc_auc"]["value"] for name in ("mean_pool", summary["provenance"]["full"]))
-    return f" Mean-pooled tiles, which train nothing, reach a ROC AUC of {plain:.3f}, the full method {full:.3f}."
-
-
-def facts() -> dict[str, str]:
-    """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts."""
-    from hsa import foundation, public
-
-    found = {"imprints.md": imprints(), "encoders.md": foundation.table()}
-    return found | {"public_table.md": public.table(), "public_facts.md": public.facts()}
-
-
-def imprints() -> str:
-    """Say what each marker of the virtual tissue leaves in H&E, from the table that the simulation reads."""
-    from hsa.virtual.markers import LATENTS, MARKERS
-
-    rows = [
-        [marker, latent.replace("_", " "), f"{weight:.1f}", LATENTS[latent]]
-        for marker, programme in MARKERS.items()
-        for latent, weight in programme.imprint.items()
-    ]
-    return table(["marker", "latent", "weight", "what one unit of it changes"], rows, words=True)
 
 
 def _named(methods: dict[str, str]) -> dict[str, str]:
@@ -364,7 +240,8 @@ def _methods(summary: Summary) -> dict[str, str]:
     return _named(titles_of(summary))
 
 
-def _markers(summary: Summary) -> list[str]:
+def markers_of(summary: Summary) -> list[str]:
+    """Name the markers of a study, in its order."""
     return summary["provenance"]["markers"]
 
 
@@ -382,5 +259,6 @@ def _scored(number: dict[str, Any]) -> str:
     return interval(number) + chance
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """Write a p value, small ones as < 0.001."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

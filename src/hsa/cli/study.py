@@ -138,14 +138,14 @@ def stage(
     target: Annotated[Path | None, typer.Option(help="default: build/stage")] = None,
 ) -> None:
     """Lay out prose, executed notebooks and result tables for Jupyter Book."""
-    from hsa import reference, staging, steps, tables
+    from hsa import pieces, reference, staging, steps
 
     chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"
     kept = files.REPOSITORY / "book" / "reference"
     summary = steps.read_summary(chosen)
-    pieces = tables.fragments(summary) | reference.fragments(kept, summary) | tables.facts()
-    staging.stage(chosen, files.REPOSITORY, target, pieces)
+    made = pieces.fragments(summary) | reference.fragments(kept, summary) | pieces.facts()
+    staging.stage(chosen, files.REPOSITORY, target, made)
     reference.draw(kept, target / "book" / "_generated")
     typer.echo(f"staged book is {near(target)}")
 
