@@ -61,3 +61,12 @@ def test_cores_are_those_that_the_process_may_use():
         assert workers.cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("disabled", [{}, {"TQDM_DISABLE": "1"}])
+def test_a_bar_is_shown_unless_the_caller_or_the_environment_hides_it(progress, disabled):
+    code = f"from hsa.workers import bar\nassert sum(bar(range(3), progress={progress}, desc='slides')) == 3"
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"} | disabled
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert ("slides" in told.stderr) == (progress and not disabled)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from hsa import files
 from hsa.bag import attributes, write_bag
@@ -15,7 +14,7 @@ from hsa.encoders import Options, TileEncoder, device_of, quantise, tile_encoder
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles, source
 from hsa.settings import Encoder, Tiles
-from hsa.workers import run
+from hsa.workers import bar, run
 
 
 def encode_cohort(
@@ -67,10 +66,10 @@ def encode_cohort(
         else:
             how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp}
             pending.append(partial(_encode_one, slide_id, path, target, encoder.name, options, tiles, how))
-    with tqdm(total=len(slides), initial=len(rows), desc="slides", disable=not progress) as bar:
+    with bar(total=len(slides), initial=len(rows), desc="slides", progress=progress) as shown:
         for row in run(pending, processes):
             rows.append(row)
-            bar.update()
+            shown.update()
     _encoder.cache_clear()  # a foundation model holds gigabytes of the GPU that training may want next
     problems = sorted(row["problem"] for row in rows if "problem" in row)
     if problems:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 import hsa
 from hsa.bag import Bag, attributes, check_arrays, write_bag
@@ -20,6 +19,7 @@ from hsa.features import sha256
 from hsa.files import read_json, stamp, write_json
 from hsa.layouts import SUFFIXES, Told, read_layout
 from hsa.slide import PLAUSIBLE_MPP, Slide
+from hsa.workers import bar
 
 UNITS = ("level0", "tile", "um")
 RECORD = "imported.json"  # beside the bags: slide_id -> stamp of its bag
@@ -131,7 +131,7 @@ def import_bags(
             "folder that holds the files themselves, and name them as `slide_id` does in the manifest"
         )
     triples = list(zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True))
-    for slide_id, path, mpp in tqdm(triples, desc="bags", disable=not progress):
+    for slide_id, path, mpp in bar(triples, desc="bags", progress=progress):
         try:
             bag = _import_one(Path(source), places, slide_id, Path(path), mpp, given)
             first = first or bag.attrs

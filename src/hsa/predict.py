@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 from scipy.special import expit
-from tqdm import tqdm
 
 import hsa
 from hsa import files
@@ -30,7 +29,7 @@ from hsa.heatmaps import Score, occlusion, probe_score
 from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.stamps import FEATURES
-from hsa.workers import cores
+from hsa.workers import bar, cores
 
 NOTICE = "Research use only. Not a medical device."
 THUMBNAIL_PX = 900
@@ -220,7 +219,7 @@ def predict(
     if twice:
         raise InputError(f"two slides are called {', '.join(twice)}: their files would be one. Predict them apart.")
     rows, problems = [], []
-    for path in tqdm(slides, desc="slides", disable=not progress):
+    for path in bar(slides, desc="slides", progress=progress):
         try:
             reading = read_slide(predictor, path, path.stem, out / "bags", mpp)
         except (InputError, OSError) as error:

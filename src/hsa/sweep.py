@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from hsa import steps
 from hsa.errors import InputError
 from hsa.files import write_frame
 from hsa.study import Study, load
+from hsa.workers import bar
 from hsa.workers import run as in_processes
 
 
@@ -49,7 +49,7 @@ def run(study: Study, workers: int = 1, progress: bool = True) -> Path:
         steps.make_features(point, workers, progress)
     jobs = {(point.name, marker): partial(_evaluate, point, marker) for _, _, point in todo for marker in point.markers}
     results = in_processes(list(jobs.values()), workers)
-    done = dict(tqdm(results, total=len(jobs), desc="points x stains", disable=not progress))
+    done = dict(bar(results, total=len(jobs), desc="points x stains", progress=progress))
     rows = [
         {"axis": axis, "value": value, "marker": marker, **_row(point, done[point.name, marker])}
         for axis, value, point in todo

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from tqdm import tqdm
 
 from hsa import checkpoints, published
 from hsa.batches import Bags
@@ -22,6 +21,7 @@ from hsa.manifest import HE
 from hsa.model import STAINS, SlideModel
 from hsa.settings import Training
 from hsa.study import Study
+from hsa.workers import bar
 
 # What a trained fold depends on in this package. What its bags depend on, they tell themselves.
 MODULES = (
@@ -77,7 +77,7 @@ def fit(
     epochs = study.training.epochs if way.losses else 0
     total, name = study.evaluation.folds * epochs, f"{marker} {method}"
     shown = progress and fabric.is_global_zero
-    with _repeatable(fabric.device, threads), tqdm(total=total, desc=name, unit="epoch", disable=not shown) as bar:
+    with _repeatable(fabric.device, threads), bar(total=total, desc=name, unit="epoch", progress=shown) as done:
         for fold, rows in folds.groupby("fold"):
             training = (chosen or {}).get(fold, study.training)
             settings = {
@@ -97,7 +97,7 @@ def fit(
             }
             current = stamp([settings, origin], *MODULES)
             if checkpoints.is_finished(folder, fold, current):
-                bar.update(epochs)
+                done.update(epochs)
                 continue
             seed = (study.seed, int(fold))
             seed_torch(*seed)
@@ -112,7 +112,7 @@ def fit(
             if epochs:
                 run = Run(fabric, bags, training, way.losses, seed)
                 resume = checkpoints.Resume(folder, fold, current)
-                history = train_fold(run, model, rows, resume, bar.update)
+                history = train_fold(run, model, rows, resume, done.update)
             if fabric.is_global_zero:
                 record = {"marker": marker, "method": method, "fold": int(fold), "settings": settings}
                 checkpoints.save_fold(folder, fold, model, current, record | {"history": history})

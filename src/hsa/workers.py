@@ -1,13 +1,16 @@
-"""Several jobs at a time, each in a process of its own."""
+"""Several jobs at a time, each in a process of its own, and how far they are."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hsa.errors import InputError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Result = TypeVar("Result")
 
@@ -42,3 +45,17 @@ def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def bar(items: Iterable[Any] | None = None, *, progress: bool, **how: Any) -> "tqdm":
+    """Make a progress bar, hidden unless `progress`, and where TQDM_DISABLE says so, as for a notebook of the book.
+
+    Args:
+        items: what to go through.
+        progress: whether to show it.
+        how: what tqdm takes.
+    """
+    from tqdm import tqdm
+
+    # Given at all, even as False, `disable` would outweigh the environment.
+    return tqdm(items, **how) if progress else tqdm(items, disable=True, **how)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from tqdm import tqdm
 
 from hsa import files, prescreening
 from hsa.errors import InputError
 from hsa.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
 from hsa.predict import Predictor, caveats, read_slide
+from hsa.workers import bar
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
 
@@ -73,7 +73,7 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
     """
     seen = _cross_validation(predictor)
     bags, rows = out.with_name(f"{out.stem}_bags"), []
-    for slide in tqdm(slides.itertuples(), total=len(slides), desc="slides", disable=not progress):
+    for slide in bar(slides.itertuples(), total=len(slides), desc="slides", progress=progress):
         row = {"case_id": slide.case_id, "slide_id": slide.slide_id}
         try:
             reading = read_slide(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tifffile
-from tqdm import tqdm
 
 from hsa.errors import InputError
 from hsa.files import read_json, replacing, stamp, write_frame, write_json
@@ -16,7 +15,7 @@ from hsa.virtual.cells import is_tumour
 from hsa.virtual.markers import MARKERS, programme
 from hsa.virtual.recipe import HE, MPP, Recipe, is_second, photograph, section_truth, stain_number
 from hsa.virtual.specimen import STEP
-from hsa.workers import run
+from hsa.workers import bar, run
 
 READERS = 3  # who call each IHC slide, each for himself; the label is what most of them say
 _SOURCES = ("markers", "specimen", "cells", "nuclei", "render", "optics", "artefacts", "recipe", "scan")
@@ -64,12 +63,11 @@ def make_cohort(
         if record is not None:
             records[index] = record
     missing = [index for index in range(cases) if index not in records]
-    bar = tqdm(total=cases, initial=len(records), desc="virtual cases", unit="case", disable=not progress)
-    with bar:
+    with bar(total=cases, initial=len(records), desc="virtual cases", unit="case", progress=progress) as shown:
         jobs = [partial(make_case, folder, recipe, index, markers, mark) for index in missing]
         for record in run(jobs, workers):
             records[record["index"]] = record
-            bar.update()
+            shown.update()
     ordered = [records[index] for index in range(cases)]
     write_frame(folder / "truth.csv", _truth_frame(ordered, markers))
     manifest = folder / "manifest.csv"
