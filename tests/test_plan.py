@@ -69,10 +69,13 @@ def test_a_measured_step_tells_speed_and_memory():
     assert expected == pytest.approx(found, rel=0.15)
 
 
-def write_manifest(study, cohort, path="slide.tif"):
-    frame = cohort.slides.assign(path=path, label_P53=cohort.slides["case_id"].map(cohort.labels["P53"]))
+def write_manifest(study, cohort):
+    """Write a manifest of slides that are empty files."""
+    labels = cohort.slides["case_id"].map(cohort.labels["P53"])
+    frame = cohort.slides.assign(path=cohort.slides["slide_id"] + ".tif", label_P53=labels)
     study.paths.cohort.mkdir(parents=True, exist_ok=True)
-    (study.paths.cohort / "slide.tif").touch()
+    for path in frame["path"]:
+        (study.paths.cohort / path).touch()
     frame.to_csv(study.paths.cohort / "manifest.csv", index=False)
 
 
@@ -112,14 +115,15 @@ def test_slides_without_bags_are_sampled(tiny_study, tiny_cohort, make_slide):
     for file in tiny_study.paths.bags.glob("*.h5"):
         file.unlink()
     write_manifest(tiny_study, tiny_cohort)
-    frame = plan(tiny_study, sample=2, measure=False)  # slide.tif is no slide
+    frame = plan(tiny_study, sample=2, measure=False)
     assert basis(frame, "tiles a slide, mean") == "assumed"
-    assert sum("slide.tif" in text for text in frame.attrs["warnings"]) == 4
+    assert sum(".tif" in text for text in frame.attrs["warnings"]) == 4
     frame = plan(tiny_study, sample=0, measure=False)
     assert basis(frame, "tiles a slide, mean") == "assumed"
-    assert not [text for text in frame.attrs["warnings"] if "slide.tif" in text]
-    made = make_slide(size=1280, covered=0.5)
-    made.rename(tiny_study.paths.cohort / "slide.tif")
+    assert not [text for text in frame.attrs["warnings"] if ".tif" in text]
+    made = make_slide(size=1280, covered=0.5).read_bytes()
+    for slide_id in tiny_cohort.slides["slide_id"]:
+        (tiny_study.paths.cohort / f"{slide_id}.tif").write_bytes(made)
     frame = plan(tiny_study, sample=2, measure=False)
     assert basis(frame, "tiles a slide, mean") == "measured"
     assert frame.set_index("item")["source"]["tiles a slide, mean"] == "tissue masks of 4 slides"
@@ -128,7 +132,7 @@ def test_slides_without_bags_are_sampled(tiny_study, tiny_cohort, make_slide):
 
 def test_time_to_encode_is_that_of_reading_and_the_encoder_on_every_core(smoke_file, monkeypatch):
     monkeypatch.setattr("hsa.plan._encoder", lambda *a: (512, 100.0, "x"))
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("hsa.plan.cores", lambda: 4)
     frame = plan(load(smoke_file), measure=False)
     tiles = value(frame, "tiles in all")
     assert value(frame, "time to encode, 4 cores here") == pytest.approx(tiles * (1 / 270 + 1 / 100) / 4)

@@ -239,14 +239,15 @@ def manifest(tmp_path, make_slide, rows):
     return tmp_path / "m.csv"
 
 
-def test_what_is_said_of_a_probability_names_the_classes(trained):
+def test_what_is_said_of_a_probability_names_the_classes(trained, tmp_path):
     assert "Probability of aberrant: " in predict.caveats(predict.load_predictor(trained))[0]
     assert "weighs both classes equally" in predict.caveats(predict.load_predictor(trained))[0]
     about = json.loads((trained / "study.json").read_text())
     her2 = Marker(classes=["0", "1+", "2+", "3+"], positive_from="2+")
     about |= {"classes": [her2.negative, her2.positive], "all_classes": her2.names}
-    (trained / "study.json").write_text(json.dumps(about))
-    told = predict.caveats(predict.load_predictor(trained))[0]
+    shutil.copytree(trained, tmp_path / "graded")
+    (tmp_path / "graded/study.json").write_text(json.dumps(about))
+    told = predict.caveats(predict.load_predictor(tmp_path / "graded"))[0]
     assert "Probability of 2+ and above: " in told and "weighs the classes 0, 1+, 2+, 3+ equally" in told
 
 
