@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 STUDY  ?= virtual
-CORES  ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() or 1)")
+CORES  ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)")
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 BIN := .venv/bin

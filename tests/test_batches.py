@@ -1,9 +1,12 @@
+import threading
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from hsa.bag import Bag, write_bag
-from hsa.batches import Bags, collate, deal, draw_masked, sample
+from hsa.batches import Bags, ahead, collate, deal, draw_masked, sample
 from hsa.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -139,3 +142,27 @@ def test_packed_keeps_order_and_bounds(tmp_path):
     runs = list(Bags(tmp_path).packed("abcdef", 18))
     assert [[len(features) for features, _ in run] for run in runs] == [[3, 9], [2, 2, 2], [40]]
     assert torch.equal(collate(runs[0]).mask.sum(1), torch.tensor([3, 9]))
+
+
+def test_what_is_used_next_is_made_meanwhile_and_in_order():
+    made, seen, begun = [], [], [threading.Event() for _ in range(5)]
+
+    def make(n):
+        begun[n].set()
+        made.append(n)
+        return n
+
+    begun[4].set()  # after the last
+    for n in ahead(partial(make, n) for n in range(4)):
+        assert begun[n + 1].wait(10)
+        seen.append(n)
+        assert set(made) <= set(range(n + 2))  # one ahead, no more
+    assert seen == made == [0, 1, 2, 3]
+    assert list(ahead([])) == []
+
+
+def test_an_error_ahead_is_raised_where_its_batch_would_come():
+    batches = ahead([lambda: 1, lambda: Bags("nowhere")["a"], lambda: 3])
+    assert next(batches) == 1
+    with pytest.raises(InputError, match="does not exist"):
+        next(batches)

@@ -1,8 +1,9 @@
 """Bags into padded batches: read, put in order, sampled, masked, dealt."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from hsa.errors import InputError
 from hsa.longnet import check_scale
 
 Tiles = tuple[np.ndarray, np.ndarray]  # features (N, D) and coordinates (N, 2) of one slide
+Made = TypeVar("Made")
 
 
 class Batch(NamedTuple):  # a tuple, so that Fabric and DDP see the tensors in it
@@ -219,3 +221,19 @@ def deal(order: np.ndarray, size: int, world: int = 1) -> list[np.ndarray]:
     batches = np.split(order, starts[1:])
     batches = [batch[: len(batch) // world * world] for batch in batches]
     return [batch for batch in batches if len(batch)]
+
+
+def ahead(makers: Iterable[Callable[[], Made]]) -> Iterator[Made]:
+    """Make things in order, each in a thread while the one before is used: a GPU need not wait for bags to be read.
+
+    Args:
+        makers: make one thing each; called one at a time.
+    """
+    before: Future[Made] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        for maker in makers:
+            before, latest = pool.submit(maker), before
+            if latest is not None:
+                yield latest.result()
+        if before is not None:
+            yield before.result()

@@ -8,6 +8,7 @@ several GPUs.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from hsa import losses
-from hsa.batches import Bags, collate, deal, draw_masked, sample
+from hsa.batches import Bags, Batch, ahead, collate, deal, draw_masked, sample
 from hsa.checkpoints import Resume, optimiser_tensors, restore_optimiser
 from hsa.errors import InputError
 from hsa.model import SlideModel
@@ -114,6 +115,34 @@ def classes(cases: pd.DataFrame) -> np.ndarray:
     return known.where(cases["split"] != "pairs", -1).to_numpy()
 
 
+def draw(
+    run: Run, cases: pd.DataFrame, numbers: np.ndarray, seed: Sequence[int]
+) -> tuple[Batch, Tensor | None, Batch | None, Tensor, Tensor]:
+    """Read the bags of a batch and draw their tiles and masks; all on the CPU.
+
+    Args:
+        run: the run; which parts are needed depends on its losses.
+        cases: as for `train_epoch`.
+        numbers: of the cases of this batch (B,).
+        seed: of the draws, to which the number of the case is added.
+
+    Returns:
+        The H&E bags, their mask (B, N), the IHC bags, class numbers (B,), and whether a case has an IHC slide (B,).
+    """
+    rows, rngs = cases.iloc[numbers], [np.random.default_rng([*seed, int(case)]) for case in numbers]
+
+    def tiles(slide_ids: pd.Series) -> Batch:
+        pairs = zip(slide_ids, rngs, strict=True)
+        return collate([sample(run.bags[slide], run.training.tiles_per_slide, rng) for slide, rng in pairs])
+
+    he, masked, ihc = tiles(rows["he"]), None, None
+    if "intra_modality" in run.losses:
+        masked = draw_masked(he.mask, run.training.mask_fraction, rngs)
+    if "info_nce" in run.losses:
+        ihc = tiles(rows["ihc"])
+    return he, masked, ihc, torch.tensor(classes(rows)), torch.tensor(has_pair(rows))
+
+
 def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.DataFrame, epoch: int) -> Terms:
     """Go once through the training cases.
 
@@ -134,26 +163,15 @@ def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.Data
     seed_torch(*seed, fabric.global_rank)
     order = np.random.default_rng(seed).permutation(len(cases))
     batches = deal(order, training.batch, fabric.world_size)
+    mine = [batch[fabric.global_rank :: fabric.world_size] for batch in batches]
     sums: dict[str, Tensor] = {}
     model.train()
-    for step, batch in enumerate(batches):
+    for step, drawn in enumerate(ahead(partial(draw, run, cases, numbers, seed) for numbers in mine)):
         lr = learning_rate(epoch * len(batches) + step, len(batches), training)
         for group in optimiser.param_groups:
             group["lr"] = lr
-        mine = batch[fabric.global_rank :: fabric.world_size]
-        rows, rngs = cases.iloc[mine], [np.random.default_rng([*seed, int(case)]) for case in mine]
-
-        def draw(slide_ids: pd.Series, rngs: list = rngs) -> list:
-            pairs = zip(slide_ids, rngs, strict=True)
-            return [sample(run.bags[slide], training.tiles_per_slide, rng) for slide, rng in pairs]
-
-        he, masked, ihc = collate(draw(rows["he"])), None, None
-        if "intra_modality" in run.losses:
-            masked = draw_masked(he.mask, training.mask_fraction, rngs).to(fabric.device)
-        if "info_nce" in run.losses:
-            ihc = collate(draw(rows["ihc"])).to(fabric.device)
-        output = model(he.to(fabric.device), masked, ihc)
-        labels, paired = (torch.tensor(v, device=fabric.device) for v in (classes(rows), has_pair(rows)))
+        he, masked, ihc, labels, paired = (part if part is None else part.to(fabric.device) for part in drawn)
+        output = model(he, masked, ihc)
         terms = loss_terms(output, labels, paired, run, everywhere=True)
         optimiser.zero_grad()
         fabric.backward(terms["total"])

@@ -124,6 +124,7 @@ def notebook(
 
     chosen = load(study, seed)
     chosen.require_marker(stain)
+    chosen = chosen.at(chosen.seed)  # as the book, which shows the first seed
     source = Path(name) if name.endswith(".ipynb") else files.REPOSITORY / "notebooks" / f"{name}.ipynb"
     target = chosen.paths.notebook(stain, source.stem)
     run_notebook(source, target, {"study": study, "stain": stain, "seed": chosen.seed})
