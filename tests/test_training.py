@@ -88,16 +88,14 @@ def test_two_runs_are_equal_and_seeds_differ(study, cohort, tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-def test_no_gpu_but_its_own_is_touched_and_cublas_is_told_to_repeat(study, cohort, tmp_path, monkeypatch):
-    fabric = Fabric(accelerator="cpu", devices=1)
-    fabric.launch()
+def test_no_gpu_but_its_own_is_touched_and_cublas_is_told_to_repeat(monkeypatch):
     kept = []
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept.append(device))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
-    run_fit(shorter(study), cohort, tmp_path / "out", fabric=fabric)
-    assert kept == [] and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with training._repeatable(torch.device("cpu"), threads=1):
+        assert kept == [] and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     with training._repeatable(torch.device("cuda", 3), threads=1):
         assert kept == [torch.device("cuda", 3)]
 
