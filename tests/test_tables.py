@@ -122,13 +122,13 @@ def test_the_verdict_follows_the_interval(summary):
     assert "predicts worse" in verdict(-0.05, -0.01)
     assert "no difference" in verdict(-0.05, 0.05)
     assert "scores higher with alignment, but" in verdict(0.001, 0.05), "three stains: corrected, it is not settled"
-    assert "is shown for 0 of 3 stains" in sentences.lead(summary)
+    assert "it is shown for 0 of 3 stains" in sentences.lead(summary)
     seeds = {"seeds": 5, "seed_sd": 0.05}
     assert "scores lower with alignment, but" in verdict(-0.05, -0.01), "other seeds could tell otherwise"
     assert "[−0.050, −0.010], with other seeds [−0." in verdict(-0.05, -0.01)
     seeds = {"seeds": 5, "seed_sd": 0.005}
     assert "predicts better" in verdict(0.01, 0.05)
-    assert "predicts better is shown for 1 of 3 stains" in sentences.lead(summary)
+    assert "it is shown for 1 of 3 stains" in sentences.lead(summary)
     assert "lie nearer to each other" in verdict(-0.05, 0.05)
     aligned = summary["alignment"]["P53"]["full"]
     summary["alignment"]["P53"] = summary["alignment"]["P53"] | {
@@ -138,7 +138,7 @@ def test_the_verdict_follows_the_interval(summary):
 
 
 def test_the_lead_says_whether_slides_are_simulated(summary):
-    assert "on simulated slides" in sentences.lead(summary) and "is simulated" in sentences.simulated(summary)
+    assert "On simulated slides" in sentences.lead(summary) and "is simulated" in sentences.simulated(summary)
     summary["ceiling"] = {marker: {} for marker in summary["ceiling"]}
     assert "simulated" not in sentences.lead(summary) + sentences.simulated(summary)
 
@@ -158,9 +158,7 @@ def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
 def test_the_tables_say_what_the_summary_says(summary):
     made = pieces.fragments(summary, "x_")
     assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
-    assert "| 0.712 [0.611, 0.813] | one seed |" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
-    assert "| +0.021 [−0.031, +0.072] | one seed | +0.021" in made["x_difference.md"]
     assert "+0.021 [−0.031, +0.072] | 0.345 (0.800) | < 0.001 (0.900) | 0.250 (0.950) |" in made["x_difference.md"]
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
     assert made["x_published.md"].count("0.735") == 2, "of the full method, where the paper has it"
@@ -171,8 +169,12 @@ def test_the_tables_say_what_the_summary_says(summary):
     assert "| +0.030 [+0.010, +0.050]* |" in tables.ablation(summary)
     assert tables._scored(number(0.4, 0.3, 0.5) | {"chance": 0.5}) == "0.400 [0.300, 0.500]"
     assert tables._scored({"n": 0, "value": None}) == "none"
-    summary["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
-    assert "| 0.712 [0.611, 0.813] | 0.022 |" in tables.prediction(summary)
+    assert not any("seeds" in made[f"x_{name}.md"] for name in ("prediction", "difference"))
+    several = summary | {"provenance": summary["provenance"] | {"seeds": [0, 1]}}
+    several["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
+    assert "| 0.712 [0.611, 0.813] | 0.022 |" in tables.prediction(several)
+    several["difference"]["P53"]["metrics"]["roc_auc"] |= {"seeds": 2, "seed_sd": 0.01}
+    assert "| +0.021 [−0.031, +0.072] | [−0." in tables.difference(several)
     assert "| Gated attention (ABMIL) | +0.030 [−0.010, +0.070] |" in made["x_ablation.md"]
     order = [line.split(" | ")[0] for line in made["x_ablation.md"].splitlines()]
     assert order.index("| Mean-pooled tiles") < order.index("| HistoStainAlign (full)")
@@ -231,10 +233,15 @@ def test_controls_say_where_an_interval_misses_chance(kept, summary):
     assert "| cases | 2 | 0.600 | 0.750 |" in made["sweep.md"]
 
 
-def test_the_sweep_is_drawn_with_its_numbers_beside_it(kept, tmp_path):
+def test_first_page_and_sweep_are_drawn_with_their_numbers_beside_them(kept, summary, tmp_path):
     reference.draw(kept, tmp_path / "out")
-    assert (tmp_path / "out" / "sweep.png").stat().st_size > 10_000
+    for name in ("short", "sweep"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
     assert len(pd.read_csv(tmp_path / "out" / "sweep.csv")) == 8
+    shown = pd.read_csv(tmp_path / "out" / "short.csv").groupby("marker", sort=False)["method"].agg(list)
+    wanted = [name for name in ("mean_pool", "classification_only", "full") if name in summary["prediction"]["P53"]]
+    assert shown.to_dict() == {marker: [*wanted, "oracle"] for marker in summary["prediction"]}
+    assert "fig-short" in reference.fragments(kept, summary)["short.md"]
 
 
 def test_a_book_without_the_reference_run_says_what_makes_it(kept, summary, tmp_path):

@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from hsa import figures, pieces, sentences, tables
+from hsa.ceilings import TITLES as CEILINGS
 from hsa.evaluation import ASSUMED
 from hsa.files import read_json
 from hsa.power import cases_needed
@@ -19,6 +21,17 @@ _LEVELS = """
 A gain over the baseline is worth little where the mean of the tiles, which nothing was trained for, does as well. Mean
 ROC AUC of the stains, with one seed and without intervals:
 
+"""
+_SHORT = """
+{{numref}}`fig-short` shows four methods; {{doc}}`reference` holds all of them, and the tests.
+
+```{{figure}} _generated/short.png
+:name: fig-short
+:alt: A panel for each stain, in each a point with its interval for mean-pooled tiles, baseline, full method and oracle.
+
+{title}: ROC AUC of prediction from H&E alone, with 95 % confidence intervals over patients. Dashed: chance. The
+oracle is told the true morphology.
+```
 """
 _FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above the dashed line alignment helps.
 
@@ -52,7 +65,8 @@ def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
     made = pieces.fragments(main, "reference_") if main else dict.fromkeys(pieces.names("reference_"), _ABSENT)
     made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
     made["control_alignment.md"] = vanished(shuffled, main) if shuffled else _ABSENT
-    made["short.md"] = f"{sentences.lead(main or here)}\n{sentences.verdict(main or here)}"
+    more = _SHORT.format(title=main["provenance"]["title"]) if main else sentences.verdict(here)
+    made["short.md"] = f"{sentences.lead(main or here)}\n{more}"
     made["planning.md"] = planning()
     made["sweep.md"] = _ABSENT
     if main and (folder / "sweep.csv").is_file():
@@ -64,18 +78,36 @@ def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
 
 
 def draw(folder: Path, target: Path) -> None:
-    """Draw the figure of the sweep, if its results are there.
+    """Draw what the first page shows and the sweep, if their results are there.
 
     Args:
-        folder: with sweep.csv and reference.json.
-        target: where sweep.png goes.
+        folder: with reference.json and sweep.csv.
+        target: where short.png and sweep.png go.
     """
-    if not all((folder / name).is_file() for name in ("sweep.csv", "reference.json")):
+    if not (folder / "reference.json").is_file():
         return
     figures.use_style()
-    table = pd.read_csv(folder / "sweep.csv")
-    full, base = tables.compared(read_json(folder / "reference.json"))
-    figures.save(figures.gains(table, (base.lower(), full)), target / "sweep.png", table)
+    main = read_json(folder / "reference.json")
+    fig, numbers = _overview(main)
+    figures.save(fig, target / "short.png", numbers)
+    if (folder / "sweep.csv").is_file():
+        table, (full, base) = pd.read_csv(folder / "sweep.csv"), tables.compared(main)
+        figures.save(figures.gains(table, (base.lower(), full)), target / "sweep.png", table)
+
+
+def _overview(main: tables.Summary) -> tuple[Figure, pd.DataFrame]:
+    """Draw the ROC AUC of the methods that matter most, a panel a stain; the figure and its numbers."""
+    meta, markers, rows = main["provenance"], tables.markers_of(main), []
+    fig, axes = figures.panels(len(markers), 1, height=1.35 * len(markers) + 0.5, sharex=True, squeeze=False)
+    for ax, marker in zip(axes.flat, markers, strict=True):
+        judged = main["prediction"][marker] | main["ceiling"][marker]
+        shown = [name for name in ("mean_pool", meta["baseline"], meta["full"], "oracle") if name in judged]
+        part = pd.DataFrame([{"marker": marker, "method": name, **judged[name]["roc_auc"]} for name in shown])
+        figures.forest(ax, part, None, tables.titles_of(main) | CEILINGS, 0.5, "ROC AUC")
+        ax.set_title(marker)
+        ax.label_outer()
+        rows.append(part)
+    return fig, pd.concat(rows, ignore_index=True)
 
 
 def planning() -> str:

@@ -43,10 +43,10 @@ def lead(summary: Summary) -> str:
     hits = zip(*(_of_both(summary, marker, "recall_1") for marker in markers), strict=True)
     found, before = (_range([hit["value"] for hit in both]) for both in hits)
     said = (
-        f"**In short**, on {'simulated' if _is_simulated(summary) else 'these'} slides: an H&E slide finds its own IHC "
-        f"section first among those of its test fold in {found} of cases, without alignment in {before}. That "
-        f"alignment predicts better is shown for {better} of {count} stains, that it predicts worse for {worse}; the "
-        "rest is open."
+        f"On {'simulated' if _is_simulated(summary) else 'these'} slides an H&E slide finds its own IHC "
+        f"section first among those of its test fold in {found} of cases, without alignment in {before}. "
+        f"**Whether alignment predicts better is another question: it is shown for {better} of {count} stains, that "
+        f"it predicts worse for {worse}; the rest is open.**"
     )
     methods = [summary["prediction"][marker] for marker in markers]
     if all("mean_pool" in found for found in methods):

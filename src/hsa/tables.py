@@ -86,9 +86,11 @@ def prediction(summary: Summary) -> str:
 
     def cells(found: dict[str, Any]) -> list[str]:
         spread = found["roc_auc"].get("seed_sd")
-        return [interval(found[metric]) for metric in _HEADLINE] + ["one seed" if spread is None else f"{spread:.3f}"]
+        shown = ["none" if spread is None else f"{spread:.3f}"] * _is_repeated(summary)
+        return [interval(found[metric]) for metric in _HEADLINE] + shown
 
-    return table(["", *_HEADLINE.values(), "SD of AUC over seeds"], _scored_rows(summary, cells))
+    head = ["", *_HEADLINE.values(), *["SD of AUC over seeds"] * _is_repeated(summary)]
+    return table(head, _scored_rows(summary, cells, len(head)))
 
 
 def more_metrics(summary: Summary) -> str:
@@ -97,7 +99,8 @@ def more_metrics(summary: Summary) -> str:
     def cells(found: dict[str, Any]) -> list[str]:
         return [interval(found[metric]) for metric in _OTHERS] + [f"{found['calibration_error']['value']:.3f}"]
 
-    return table(["", *_OTHERS.values(), "calibration error"], _scored_rows(summary, cells)) + _all_classes(summary)
+    head = ["", *_OTHERS.values(), "calibration error"]
+    return table(head, _scored_rows(summary, cells, len(head))) + _all_classes(summary)
 
 
 def _all_classes(summary: Summary) -> str:
@@ -119,11 +122,16 @@ def _ranked(summary: Summary) -> dict[str, Any]:
     return {marker: found for marker, found in summary.get("categories", {}).items() if found}
 
 
-def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]]) -> list[list[str]]:
+def _is_repeated(summary: Summary) -> bool:
+    """Tell whether the study has several training seeds."""
+    return len(summary["provenance"].get("seeds", [0])) > 1
+
+
+def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]], width: int) -> list[list[str]]:
     rows = []
     for marker in markers_of(summary):
         cases = summary["cases"][marker]
-        rows.append([f"**{marker}**: {cases['n']} cases, {cases['positive']} positive", "", "", ""])
+        rows.append([f"**{marker}**: {cases['n']} cases, {cases['positive']} positive", *[""] * (width - 1)])
         for name, title in _methods(summary).items():
             rows.append([title, *cells(summary["prediction"][marker][name])])
         for name, found in summary["ceiling"][marker].items():
@@ -143,9 +151,10 @@ def difference(summary: Summary) -> str:
             (wilcoxon["negatives"]["p"], holm["wilcoxon_negatives"][marker]),
         )
         auc, f1 = (found["metrics"][metric] for metric in ("roc_auc", "weighted_f1"))
-        gains = [interval(auc, sign=True), seeds_too(auc) or "one seed", interval(f1, sign=True)]
+        gains = [interval(auc, sign=True), *[seeds_too(auc)] * _is_repeated(summary), interval(f1, sign=True)]
         rows.append([marker, *gains, *(f"{p_value(p)} ({p_value(corrected)})" for p, corrected in pairs)])
-    head = ["", "ROC AUC", "with other seeds", "weighted F1", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
+    head = ["", "ROC AUC", *["with other seeds"] * _is_repeated(summary), "weighted F1"]
+    head += ["DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
     full, base = compared(summary)
     said = f"{full} minus {base.lower()}, on the same cases. In brackets: p corrected over the stains (Holm)."
     return f"{said} The published Wilcoxon tests are taken over positive (+) and negative cases.\n\n{table(head, rows)}"
