@@ -1,5 +1,6 @@
 """Foundation models that can be tile encoders: what is known of each, as data."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -235,14 +236,14 @@ def check_tiles(name: str, model: Foundation, size_px: int, mpp: float) -> None:
 
 def table() -> str:
     """Write the registry as a table in Markdown."""
-    rows = ["| name | licence | access | trained on | network sees | features | reference |", "|" + "---|" * 7]
+    rows = ["| name | licence, access | trained on | network sees | features | reference |", "|" + "---|" * 6]
     for name, model in REGISTRY.items():
-        access = f"[{'ask' if model.gated else 'open'}](https://huggingface.co/{model.repo})"
+        access = f"{model.licence}, [{'ask' if model.gated else 'open'}](https://huggingface.co/{model.repo})"
         trained = f"{model.tile_px} px at {', '.join(map(str, model.mpp))} µm/px" if model.mpp else "photographs"
         scaled = "" if model.resize == model.input_px else f" of {model.resize}"
         label = f"`{name}`" + (" (not loaded)" if model.library == "custom" else "")
         network = f"{model.input_px} px{scaled}, {model.interpolation}"
-        cells = [label, model.licence, access, trained, network, f"{model.dim}, {model.features}", model.reference]
+        cells = [label, access, trained, network, f"{model.dim}, {model.features}", _linked(model.reference)]
         rows.append("| " + " | ".join(cells) + " |")
     doubts = [f"`{name}`: {model.unconfirmed}" for name, model in REGISTRY.items() if model.unconfirmed]
     source = (
@@ -250,3 +251,13 @@ def table() -> str:
         "these models (TRIDENT, LazySlide); no weights were at hand. Not confirmed even so: "
     )
     return "\n".join([*rows, "", source + "; ".join(doubts) + "."]) + "\n"
+
+
+def _linked(reference: str) -> str:
+    """A reference as a link: authors and year, leading to its DOI, preprint or page."""
+    said, _, place = reference.rpartition(", ")
+    pages = {"doi:": "https://doi.org/", "arXiv:": "https://arxiv.org/abs/"}
+    prefix = next((known for known in pages if place.startswith(known)), "")
+    year = re.search(r"\d{4}", said)[0]
+    authors = said.split(",")[0].removesuffix(year).strip()
+    return f"[{authors} {year}]({pages.get(prefix, 'https://')}{place.removeprefix(prefix)})"
