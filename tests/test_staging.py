@@ -48,6 +48,7 @@ def test_a_page_is_told_apart_from_its_sisters(study, chapter):
     assert "{numref}`fig-roc-pd-l1`" in text.source and "{numref}`fig-forest-pd-l1`" in text.source
     assert figure.metadata.mystnb["figure"] == {"name": "fig-roc-pd-l1", "caption": "ROC of PD-L1."}
     assert figure.metadata.mystnb["image"]["alt"] == "Curves, PD-L1."
+    assert figure.metadata["tags"] == ["hide-input"]
     assert table.cell_type == "markdown" and "| `seed` | 7 | 0 | random seed |" in table.source
     assert table.source.startswith("**Simulated tissue**")
     real = study.model_copy(update={"cohort": ManifestCohort(kind="manifest", manifest="manifest.csv")})

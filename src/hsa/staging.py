@@ -82,7 +82,8 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
 
     The title names the marker; figure names, and references to them, end in the marker, as the book needs
     them unique; the parameter cells become a table, above which stands whether the tissue is
-    simulated; the metadata name the committed notebook, so that launch buttons open that.
+    simulated; code is folded, for who reads to open; the metadata name the committed notebook, so that launch
+    buttons open that.
     """
     page = nbformat.read(executed, as_version=4)
     tag = marker.lower()
@@ -98,6 +99,8 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
         elif cell.cell_type == "markdown":
             cell.source = re.sub(r"\A# (.+)", lambda m: f"# {m[1]}: {marker}", cell.source)
             cell.source = re.sub(r"(\{numref\}`fig-[a-z0-9-]+)`", rf"\1-{tag}`", cell.source)
+        elif "remove-cell" not in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if figure:
             figure["name"] = f"{figure['name']}-{tag}"
