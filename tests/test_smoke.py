@@ -76,7 +76,9 @@ def test_no_page_shows_what_no_reader_should_see(built, pages):
     for name, text in pages.items():
         if name.startswith("_modules"):
             continue
-        for word in ("Traceback", "IProgress not found", "Warning:", "glue:", "{numref}", "{stain}", "nan [", *own):
+        words = ["Traceback", "IProgress not found", "Warning:", "glue:", "{numref}", "nan [", *own]
+        words += ["{stain}"] * name.startswith("notebooks")  # the pages on names of slides say it
+        for word in words:
             assert word not in text, f"{name}: {word}"
         assert not re.search(r"(?<![\w.:/-])/(tmp|home|root|Users)/\w", text), name
 
