@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from hsa.cli import app
 from hsa.files import REPOSITORY
+from hsa.study import load
 
 HSA = Path(sys.executable).with_name("hsa")
 
@@ -50,6 +51,7 @@ def test_help_waits_for_no_heavy_package():
         (["train", "--study", "smoke", "--stain", "Ki67"], "did you mean 'Ki-67'"),
         (["train", "--study", "smoke", "--stain", "P53", "--method", "ful"], "did you mean 'full'"),
         (["tune", "--study", "smoke"], "give a seed and candidates"),
+        (["features", "--study", "smoke", "--share", "9/8"], "give K/N with K from 1 to N"),
         (["notebook", "09_nothing", "--study", "smoke", "--stain", "P53"], "no such notebook"),
     ],
 )
@@ -72,7 +74,6 @@ def test_one_seed_does_not_replace_the_summary_of_all(study, monkeypatch):
 
 def test_a_notebook_is_that_of_the_first_seed_where_the_book_looks_for_it(study, monkeypatch):
     from hsa import report
-    from hsa.study import load
 
     ran = []
     monkeypatch.setattr(report, "run_notebook", lambda source, target, values: ran.append((target, values["seed"])))
@@ -99,13 +100,16 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
     monkeypatch.setattr("hsa.public.summary", lambda manifest: "")
     monkeypatch.setattr("hsa.check.markers_of", lambda manifest: {})
     monkeypatch.setattr("hsa.plan.describe", lambda frame: "")
-    monkeypatch.setattr("hsa.cli.study.load", lambda study: study)
+    smoke = load("smoke")
+    monkeypatch.setattr("hsa.cli.study.load", lambda study: smoke)
+    spy("hsa.steps.make_features", None)
     out, root = tmp_path / "out", ("--root", tmp_path)
     for arguments in (
         ("cohort", "import", "mist", tmp_path, "--out", out, *root, "--mpp", 0.4),
         ("cohort", "join", made, made, "--out", out, *root),
         ("cohort", "convert", tmp_path, "--mpp", 0.4),
         ("cohort", "check", made, *root),
+        ("features", "--study", "smoke", "--share", "2/8", "--workers", 3, "--quiet"),
         ("plan", "--study", "smoke", "--cases", 7, "--sample", 2, "--no-measure"),
     ):
         assert run(*arguments).exit_code == 0
@@ -114,7 +118,8 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("hsa.public.join_manifests", [made, made], out, tmp_path),
         ("hsa.public.convert_large", tmp_path, 0.4),
         ("hsa.check.check", made, {}, tmp_path),
-        ("hsa.plan.plan", "smoke", 7, 2, False),
+        ("hsa.steps.make_features", smoke, 3, False, (2, 8)),
+        ("hsa.plan.plan", smoke, 7, 2, False),
     ]
 
 

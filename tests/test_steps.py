@@ -176,3 +176,24 @@ def test_what_is_done_and_up_to_date_is_not_done_again(study, monkeypatch):
     files.write_json(folder / "made.json", {"stamp": "of another day"})
     with pytest.raises(pytest.fail.Exception, match="made features"):
         steps.train(chosen, "P53", "full")
+
+
+def test_shares_make_every_bag_once_and_only_the_whole_is_called_made(tmp_path, smoke_file, make_slide, monkeypatch):
+    slides = [{"slide_id": f"s{n}", "case_id": f"c{n}", "patient_id": f"c{n}", "stain": "HE"} for n in range(7)]
+    for row in slides:
+        row |= {"path": make_slide(f"{row['slide_id']}.tif", size=512, covered=0.9).name}
+        row |= {f"label_{marker}": "1" for marker in ("P53", "PD-L1", "Ki-67")}
+    pd.DataFrame(slides).to_csv(tmp_path / "m.csv", index=False)
+    changes = {"cohort": {"kind": "manifest", "manifest": str(tmp_path / "m.csv")}}
+    study = load(smoke_file, changes=changes)
+    encoded = []
+    monkeypatch.setattr("hsa.encoding.encode_cohort", lambda slides, *a, **k: encoded.append(list(slides["slide_id"])))
+    for k in (1, 2, 3):
+        steps.make_features(study, share=(k, 3), progress=False)
+    assert [len(part) for part in encoded] == [3, 2, 2]
+    assert sorted(name for part in encoded for name in part) == [f"s{n}" for n in range(7)]
+    assert not (study.paths.bags / "made.json").exists()
+    steps.make_features(study, progress=False)
+    assert len(encoded[3]) == 7 and (study.paths.bags / "made.json").is_file()
+    with pytest.raises(InputError, match="in one go: leave out `--share`"):
+        steps.make_features(load(smoke_file, changes=changes | {"encoder.runtime": "openvino-int8"}), share=(1, 2))

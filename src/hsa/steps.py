@@ -32,19 +32,39 @@ def make_cohort(study: Study, workers: int = 1, progress: bool = True) -> Cohort
     return cohorts.load(study)
 
 
-def make_features(study: Study, workers: int = 1, progress: bool = True) -> Cohort:
-    """Encode every slide of the cohort into its bag, and keep those that are up to date; or check imported bags."""
+def make_features(
+    study: Study, workers: int = 1, progress: bool = True, share: tuple[int, int] | None = None
+) -> Cohort:
+    """Encode every slide of the cohort into its bag, and keep those that are up to date; or check imported bags.
+
+    Args:
+        study: the study.
+        workers: processes; on a GPU, threads that read.
+        progress: show a bar.
+        share: (k, n): only the k-th of n shares of the slides, for n jobs side by side. A call without it then finds
+            all bags made, or makes what is missing.
+
+    Raises:
+        InputError: see `hsa.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model, which
+            is made once for all slides.
+    """
     from hsa.encoding import encode_cohort
     from hsa.foreign import check_bags
 
+    if share and (study.encoder.name == "imported" or study.encoder.runtime == "openvino-int8"):
+        raise InputError(
+            f"{study.file}: bags that are imported, or made by one int8 network, come in one go: leave out `--share`"
+        )
     cohort = make_cohort(study, workers, progress)
     current, folder, tiles = stamp(study, "features"), study.paths.bags, study.tiles
     if study.encoder.name == "imported":
         check_bags(folder, cohort.slides, tiles.size_px, tiles.mpp)
     else:
         how = {"stamp": stamp(study, "bag"), "workers": workers, "progress": progress}
-        encode_cohort(cohort.slides, folder, study.tile_encoder, tiles, **how)
-    files.write_json(study.paths.bags / "made.json", {"stamp": current, "slides": len(cohort.slides)})
+        mine = cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides
+        encode_cohort(mine, folder, study.tile_encoder, tiles, **how)
+    if share is None:
+        files.write_json(study.paths.bags / "made.json", {"stamp": current, "slides": len(cohort.slides)})
     return cohort
 
 
@@ -242,17 +262,8 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     from hsa.report import provenance
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
-    parts = (
-        "cases",
-        "prediction",
-        "categories",
-        "ceiling",
-        "difference",
-        "against_baseline",
-        "alignment",
-        "maps",
-        "power",
-    )
+    judged = ("cases", "prediction", "categories", "ceiling", "difference")
+    parts = (*judged, "against_baseline", "alignment", "maps", "power")
     summary: dict[str, Any] = {p: {m: e[p] for m, e in evaluations.items()} for p in parts}
     found = {m: e["difference"] for m, e in evaluations.items()}
     summary["holm"] = {

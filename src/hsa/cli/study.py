@@ -1,5 +1,6 @@
 """The steps of a study. Each command does what is missing and leaves alone what is done."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -34,13 +35,27 @@ def plan(
 
 @app.command()
 @told
-def features(study: StudyOption = "virtual", workers: WorkersOption = CORES, quiet: QuietOption = False) -> None:
+def features(
+    study: StudyOption = "virtual",
+    workers: WorkersOption = CORES,
+    share: Annotated[
+        str | None, typer.Option(help="K/N, such as 2/8: the second of eight shares, for eight jobs side by side")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
     """Cut every slide into tiles and encode them: one bag a slide."""
     from hsa import steps
 
     chosen = load(study)
-    steps.make_features(chosen, workers=workers, progress=not quiet)
+    steps.make_features(chosen, workers, not quiet, share and _share(share))
     typer.echo(f"bags are in {near(chosen.paths.bags)}")
+
+
+def _share(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"--share {text}: give K/N with K from 1 to N, such as 2/8")
+    return int(found[1]), int(found[2])
 
 
 @app.command()
