@@ -4,6 +4,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -185,6 +187,18 @@ def test_paired_shuffled_draws_two_halves_and_means_for_each_method(ax):
     means = similar.groupby("method")[["paired", "shuffled"]].mean().to_numpy().ravel()
     np.testing.assert_allclose([line.get_ydata()[0] for line in ax.lines], means)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["classification_only", "Full"]
+
+
+def test_names_of_five_methods_stand_apart():
+    fig, ax = figures.panels(height=3.6)
+    titles = {"mean": "Mean-pooled tiles", "untrained": "Untrained slide encoder", "base": "Classification only"}
+    titles |= {"info": "Contrastive only", "full": "HistoStainAlign (full)"}
+    similar = pd.DataFrame({"method": list(titles) * 3, "case_id": range(15), "paired": 0.5, "shuffled": 0.1})
+    figures.paired_shuffled(ax, similar.assign(paired=np.linspace(0.4, 0.6, 15)), titles)
+    fig.canvas.draw()
+    places = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(places))
+    plt.close(fig)
 
 
 def test_recall_bars_show_chance_and_refuse_to_mix_directions(ax):

@@ -1,6 +1,7 @@
 """Figures of the embedding space: paired against shuffled similarity, retrieval, UMAP."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,9 @@ def paired_shuffled(ax: Axes, similar: pd.DataFrame, titles: Mapping[str, str] |
         for pair, shift in (("paired", -0.09), ("shuffled", 0.09)):
             mean = similar.loc[similar["method"] == method, pair].mean()
             ax.plot(x + shift, mean, "o", color=INK, markersize=5, markeredgecolor="white")
-    ax.set_xticks(range(len(order)), [(titles or {}).get(name, name) for name in order])
+    room = 70 // len(order)  # letters that fit side by side
+    shown = [fill((titles or {}).get(name, name), room, break_long_words=False) for name in order]
+    ax.set_xticks(range(len(order)), shown)
     ax.set(xlabel="", ylabel="cosine of H&E and IHC")
     handles = [Line2D([], [], marker="s", linestyle="", markersize=8, color=shade) for shade in shades.values()]
     ax.legend(
