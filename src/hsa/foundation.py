@@ -236,14 +236,14 @@ def check_tiles(name: str, model: Foundation, size_px: int, mpp: float) -> None:
 
 def table() -> str:
     """Write the registry as a table in Markdown."""
-    rows = ["| name | licence, access | trained on | network sees | features | reference |", "|" + "---|" * 6]
+    rows = ["| name, reference | licence, access | trained on | network sees | features |", "|" + "---|" * 5]
     for name, model in REGISTRY.items():
         access = f"{model.licence}, [{'ask' if model.gated else 'open'}](https://huggingface.co/{model.repo})"
         trained = f"{model.tile_px} px at {', '.join(map(str, model.mpp))} µm/px" if model.mpp else "photographs"
         scaled = "" if model.resize == model.input_px else f" of {model.resize}"
-        label = f"`{name}`" + (" (not loaded)" if model.library == "custom" else "")
+        label = f"`{name}` {_linked(model.reference)}" + (" (not loaded)" if model.library == "custom" else "")
         network = f"{model.input_px} px{scaled}, {model.interpolation}"
-        cells = [label, access, trained, network, f"{model.dim}, {model.features}", _linked(model.reference)]
+        cells = [label, access, trained, network, f"{model.dim}, {model.features}"]
         rows.append("| " + " | ".join(cells) + " |")
     doubts = [f"`{name}`: {model.unconfirmed}" for name, model in REGISTRY.items() if model.unconfirmed]
     source = (
