@@ -130,4 +130,6 @@ def test_two_equal_seeds_say_what_one_says(study, tmp_path, found):
 def test_every_method_is_held_against_the_baseline_and_the_size_of_the_cohort_is_judged(found):
     assert set(found[0]["against_baseline"]) == {"full"}
     assert found[0]["against_baseline"]["full"]["roc_auc"]["low"] > 0
+    gain = found[0]["full_against"]["classification_only"]
+    assert gain == found[0]["against_baseline"]["full"]  # full minus baseline, either way
     assert 0.1 < found[0]["power"]["detectable"] < 0.25

@@ -47,10 +47,10 @@ def evaluate(
     Returns:
         What evaluation.json holds. "cases": n and positive; "prediction" and "ceiling": method -> metric -> value,
         low, high, n, seed_sd; "categories": likewise, empty unless the marker has more than two classes; "difference",
-        full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon", "alignment"; "against_baseline":
-        method -> metric -> value, low, high, and "p" (DeLong); "alignment": method -> measure -> value, low, high, n;
-        "umap": method -> trustworthiness; "power": what this size can detect; "maps": method -> measure -> value, low,
-        high, chance, n.
+        full minus baseline: "metrics" (paired bootstrap), "delong", "wilcoxon", "alignment"; "against_baseline",
+        each other method minus the baseline, and "full_against", full minus each other method: method -> metric ->
+        value, low, high, and "p" (DeLong); "alignment": method -> measure -> value, low, high, n; "umap": method ->
+        trustworthiness; "power": what this size can detect; "maps": method -> measure -> value, low, high, chance, n.
     """
     draws, seed = study.evaluation.bootstrap, study.seed
     test = {name: _test(frame) for name, frame in predictions.items()}
@@ -83,6 +83,8 @@ def evaluate(
     }
     others = [name for name in study.methods if name != study.baseline]
     found["against_baseline"] = {name: _against(base, test[name], draws, seed) for name in others}
+    others = [name for name in study.methods if name != study.full]
+    found["full_against"] = {name: _against(test[name], full, draws, seed) for name in others}
 
     layouts = {}
     for name in (study.baseline, study.full):

@@ -263,7 +263,7 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
     judged = ("cases", "prediction", "categories", "ceiling", "difference")
-    parts = (*judged, "against_baseline", "alignment", "maps", "power")
+    parts = (*judged, "against_baseline", "full_against", "alignment", "maps", "power")
     summary: dict[str, Any] = {p: {m: e[p] for m, e in evaluations.items()} for p in parts}
     found = {m: e["difference"] for m, e in evaluations.items()}
     summary["holm"] = {
