@@ -98,6 +98,24 @@ def test_occlusion_is_the_same_in_small_batches_and_they_are_small():
         occlusion(score, tiles, np.zeros(3))
 
 
+def test_of_a_large_slide_square_blocks_of_neighbours_are_occluded_together():
+    rng, mean = np.random.default_rng(5), np.linspace(-1, 1, WIDTH)
+    coords = 256 * np.stack([np.arange(64) % 8, np.arange(64) // 8], axis=1)
+    model, probe, tiles = model_of("mean", mean), probe_of(WIDTH), (rng.normal(size=(64, WIDTH)), coords)
+    passes, inner = [], probe_score(model, probe)
+
+    def score(batch):
+        passes.append(len(batch.features))
+        return inner(batch)
+
+    found = occlusion(score, tiles, mean, passes=20)
+    assert sum(passes) == 16 + 1  # blocks of 2 x 2, and the whole
+    each = occlusion(inner, tiles, mean).reshape(4, 2, 4, 2)
+    expected = np.broadcast_to(each.mean(axis=(1, 3), keepdims=True), each.shape).ravel()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(occlusion(inner, tiles, mean, passes=64), each.ravel(), atol=1e-6)
+
+
 def test_attention_weights_make_the_embedding():
     model, tiles = model_of("abmil", np.ones(WIDTH)), tiles_of()
     weights = attention(model, tiles)

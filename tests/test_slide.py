@@ -206,3 +206,9 @@ def test_a_slide_larger_than_glass_is_refused_before_its_picture_takes_the_memor
 def test_what_the_disk_refuses_is_told_as_an_unreadable_slide(tmp_path):
     with pytest.raises(InputError, match="too long"):
         Slide.open(tmp_path / ("x" * 300))
+
+
+def test_a_slide_of_any_size_is_looked_at_in_a_picture_of_bounded_size(make_slide):
+    with Slide.open(make_slide(size=1024, mpp=0.5)) as slide:
+        assert slide.view_mpp() == 1.0 and slide.view_mpp(finest=0) == 0.5
+        assert slide.view_mpp(256) == 2.0 and slide.thumbnail(slide.view_mpp(256)).shape == (256, 256, 3)

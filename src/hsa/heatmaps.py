@@ -22,7 +22,9 @@ from hsa.study import Study
 Score = Callable[[Batch], np.ndarray]
 
 
-def occlusion(score: Score, tiles: Tiles, mean: np.ndarray, tokens: int = 2**15) -> np.ndarray:
+def occlusion(
+    score: Score, tiles: Tiles, mean: np.ndarray, tokens: int = 2**15, passes: int | None = None
+) -> np.ndarray:
     """Importance of each tile: how far the score falls when the tile is replaced by an average one.
 
     Occlusion as of Zeiler and Fergus (ECCV 2014), on tile features. The occluded tile keeps its place, as in
@@ -33,6 +35,8 @@ def occlusion(score: Score, tiles: Tiles, mean: np.ndarray, tokens: int = 2**15)
         tiles: features (N, D) and coordinates (N, 2) of one slide.
         mean: features of the average tile (D,): the H&E mean of the fold, `SlideModel.he_mean`.
         tokens: at most so many tiles a batch (of whole bags), to bound memory.
+        passes: at most so many occlusions, to bound time, which grows with the square of N. Of a slide with more tiles
+            square blocks of neighbours are replaced together, and each of them is given its share.
 
     Returns:
         (N,) float64 in logits: positive where a tile speaks for the positive class.
@@ -45,14 +49,28 @@ def occlusion(score: Score, tiles: Tiles, mean: np.ndarray, tokens: int = 2**15)
     mean = torch.as_tensor(np.asarray(mean), dtype=whole.features.dtype)
     if mean.shape != (width,):
         raise InputError(f"occlusion: mean has shape {tuple(mean.shape)}, tiles have {width} features; give one mean.")
+    block = torch.from_numpy(_blocks(tiles[1], passes or count))
     found = []
-    for rows in torch.arange(count).split(max(1, tokens // count)):
-        size = len(rows)
-        features = whole.features.repeat(size, 1, 1)
-        features[torch.arange(size), rows] = mean
-        batch = Batch(features, whole.coords.expand(size, -1, -1), whole.mask.expand(size, -1))
+    for blocks in torch.arange(int(block.max()) + 1).split(max(1, tokens // count)):
+        hidden = block == blocks[:, None]
+        features = torch.where(hidden[..., None], mean, whole.features)
+        batch = Batch(features, whole.coords.expand(len(blocks), -1, -1), whole.mask.expand(len(blocks), -1))
         found.append(np.asarray(score(batch), dtype=float))
-    return float(score(whole)[0]) - np.concatenate(found)
+    fallen = float(score(whole)[0]) - np.concatenate(found)
+    return (fallen / np.bincount(block))[block]
+
+
+def _blocks(coords: np.ndarray, most: int) -> np.ndarray:
+    """Number of the block (N,) of each tile at coords (N, 2): the smallest square blocks, of which there are `most`."""
+    if len(coords) <= most:
+        return np.arange(len(coords))
+    steps = [np.diff(np.unique(axis)) for axis in coords.T]
+    step, side = min(int(one.min()) for one in steps if len(one)), 1
+    while True:
+        cells, block = np.unique(coords // (side * step), axis=0, return_inverse=True)
+        if len(cells) <= most:
+            return block.reshape(-1)
+        side += 1
 
 
 def attention(model: SlideModel, tiles: Tiles) -> np.ndarray:
@@ -100,7 +118,7 @@ def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
     return score
 
 
-def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int) -> Tiles:
+def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int, passes: int = 256) -> Tiles:
     """Occlude the tiles of one H&E slide, with the model and probe of one fold and the first seed.
 
     Args:
@@ -109,6 +127,7 @@ def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int) 
         method: the method.
         slide_id: the slide; of several joined by "+", which the model sees as one, the map of the first is given.
         fold: whose model and probe.
+        passes: see `occlusion`.
 
     Returns:
         Coordinates (N, 2) in pixels of the tiles, at `study.tiles.mpp`, and importance (N,) in logits.
@@ -120,7 +139,7 @@ def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int) 
     model, _ = load_fold(folder, fold)
     probes = read_probes(folder)
     bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour")
-    importance = occlusion(probe_score(model, probes[fold]), bags[slide_id], model.he_mean.numpy())
+    importance = occlusion(probe_score(model, probes[fold]), bags[slide_id], model.he_mean.numpy(), passes=passes)
     _, corners = bags[slide_id.split("+")[0]]
     return corners, importance[: len(corners)]
 

@@ -276,7 +276,7 @@ def _write_map(predictor: Predictor, path: Path, reading: Reading, target: Path,
     table, numbers = importance(predictor, reading), reading.numbers
     limit = float(table["importance"].abs().max()) or 1.0
     with Slide.open(path, given) as slide:
-        mpp = max(slide.mpp, slide.mpp * max(slide.size) / THUMBNAIL_PX)
+        mpp = slide.view_mpp(THUMBNAIL_PX, finest=0)
         picture = slide.thumbnail(mpp)
     figures.use_style()
     fig, axes = figures.panels(1, 2, height=1.1 + 3.0 * picture.shape[0] / picture.shape[1])

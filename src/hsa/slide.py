@@ -144,6 +144,15 @@ class Slide:
                 part[:] = self.read(x, y, part.shape[1], part.shape[0], mpp)
         return picture
 
+    def view_mpp(self, longest: int = 1500, finest: float = 1.0) -> float:
+        """Resolution, um/px, at which the whole slide is to be looked at.
+
+        Args:
+            longest: side that the picture may have, px.
+            finest: um/px; a small slide is shown no finer.
+        """
+        return max(finest, self.mpp, self.mpp * max(self.size) / longest)
+
     def _level(self, mpp: float) -> tuple[int, float]:
         """Level to read for `mpp`, and how many of its pixels make one wanted pixel."""
         if mpp * MAX_ENLARGEMENT < self.mpp:
