@@ -42,6 +42,16 @@ def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
+def check_texts(fig):
+    """No text below 9 pt, none cut off by the edge of the figure."""
+    fig.canvas.draw()
+    texts = [text for text in fig.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= 9
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1, text.get_text()
+
+
 def written(ax):
     return [text.get_text() for text in ax.texts]
 
@@ -131,12 +141,7 @@ def test_confusion_is_readable_with_long_names(count):
     for ax in axes:
         figures.confusion(ax, counts)
         ax.set_title("HistoStainAlign (full)")
-    fig.canvas.draw()
-    texts = [text for text in fig.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
-    assert min(text.get_fontsize() for text in texts) >= 9
-    for text in texts:
-        box = text.get_window_extent()
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1, text.get_text()
+    check_texts(fig)
     for ax in axes:
         cell = ax.get_window_extent().width / count
         assert all(text.get_window_extent().width < cell for text in (*ax.texts, *ax.get_xticklabels()))
@@ -315,10 +320,5 @@ def test_text_is_readable_and_inside_the_figure():
     figures.use_style()
     fig, ax = figures.panels(height=3.6)
     figures.roc(ax, {"majority": predictions(), "full": predictions()}, {"full": "HistoStainAlign (all losses)"})
-    fig.canvas.draw()
-    texts = [text for text in fig.findobj(matplotlib.text.Text) if text.get_text() and text.get_visible()]
-    assert min(text.get_fontsize() for text in texts) >= 9
-    for text in texts:
-        box = text.get_window_extent()
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1, text.get_text()
+    check_texts(fig)
     plt.close(fig)

@@ -61,16 +61,14 @@ def occlusion(
 
 
 def _blocks(coords: np.ndarray, most: int) -> np.ndarray:
-    """Number of the block (N,) of each tile at coords (N, 2): the smallest square blocks, of which there are `most`."""
+    """Number of the square block (N,) of each tile at coords (N, 2); as small as makes `most` of them or fewer."""
     if len(coords) <= most:
         return np.arange(len(coords))
-    steps = [np.diff(np.unique(axis)) for axis in coords.T]
-    step, side = min(int(one.min()) for one in steps if len(one)), 1
-    while True:
-        cells, block = np.unique(coords // (side * step), axis=0, return_inverse=True)
-        if len(cells) <= most:
-            return block.reshape(-1)
-        side += 1
+    step = side = min(int(np.diff(np.unique(axis)).min(initial=2**20)) for axis in coords.T)
+    while len(np.unique(coords // side, axis=0)) > most:
+        # In steps of a tile; where coordinates are not on a grid, and a step is a pixel, in growing ones.
+        side += max(step, side // 16 // step * step)
+    return np.unique(coords // side, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def attention(model: SlideModel, tiles: Tiles) -> np.ndarray:
