@@ -163,7 +163,8 @@ def test_the_tables_say_what_the_summary_says(summary):
     made = pieces.fragments(summary, "x_")
     assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
-    assert "+0.021 [−0.031, +0.072] | 0.345 (0.800) | < 0.001 (0.900) | 0.250 (0.950) |" in made["x_difference.md"]
+    assert "| P53 | +0.021 [−0.031, +0.072] | +0.021 [−0.031, +0.072] |" in made["x_difference.md"]
+    assert "| P53 | 0.345 (0.800) | < 0.001 (0.900) | 0.250 (0.950) |" in made["x_difference.md"]
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
     assert made["x_published.md"].count("0.735") == 2, "of the full method, where the paper has it"
     assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]

@@ -141,7 +141,7 @@ def _scored_rows(summary: Summary, cells: Callable[[dict[str, Any]], list[str]],
 
 def difference(summary: Summary) -> str:
     """The full method against the baseline, with every test; p values corrected over the stains in brackets."""
-    rows, holm = [], summary["holm"]
+    gained, tested, holm = [], [], summary["holm"]
     for marker in markers_of(summary):
         found = summary["difference"][marker]
         wilcoxon = found["wilcoxon"]
@@ -152,12 +152,15 @@ def difference(summary: Summary) -> str:
         )
         auc, f1 = (found["metrics"][metric] for metric in ("roc_auc", "weighted_f1"))
         gains = [interval(auc, sign=True), *[seeds_too(auc)] * _is_repeated(summary), interval(f1, sign=True)]
-        rows.append([marker, *gains, *(f"{p_value(p)} ({p_value(corrected)})" for p, corrected in pairs)])
+        gained.append([marker, *gains])
+        tested.append([marker, *(f"{p_value(p)} ({p_value(corrected)})" for p, corrected in pairs)])
     head = ["", "ROC AUC", *["with other seeds"] * _is_repeated(summary), "weighted F1"]
-    head += ["DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
+    tests = ["", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
     full, base = compared(summary)
-    said = f"{full} minus {base.lower()}, on the same cases. In brackets: p corrected over the stains (Holm)."
-    return f"{said} The published Wilcoxon tests are taken over positive (+) and negative cases.\n\n{table(head, rows)}"
+    said = f"{full} minus {base.lower()}, on the same cases."
+    how = "The published Wilcoxon tests are taken over positive (+) and negative cases."
+    how += " In brackets: p corrected over the stains (Holm)."
+    return f"{said}\n\n{table(head, gained)}\n{how}\n\n{table(tests, tested)}"
 
 
 def ablation(summary: Summary) -> str:
