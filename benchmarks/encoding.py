@@ -21,7 +21,7 @@ from skimage.data import immunohistochemistry
 from hsa.encoders import quantise, tile_encoder
 from hsa.errors import InputError
 from hsa.features import encode_slide
-from hsa.settings import Tiles
+from hsa.study.settings import Tiles
 
 
 def random_tiles(images: list[np.ndarray], count: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hsa.alignment import mean_interval
 from hsa.probe import feature_columns
-from hsa.study import Study, load
+from hsa.study.study import Study, load
 
 PERMUTATIONS = 1000
 

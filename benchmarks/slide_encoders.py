@@ -23,7 +23,7 @@ from hsa.longnet import LongNet
 from hsa.model import SlideModel
 from hsa.pooling import GatedABMIL
 from hsa.published import GIGAPATH
-from hsa.study import load
+from hsa.study.study import load
 from hsa.training import fit
 
 STUDY = Path(__file__).parents[1] / "studies" / "virtual.yml"

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from hsa.bag import Bag, write_bag
 from hsa.cohort import Cohort
 from hsa.files import REPOSITORY
-from hsa.study import Study, load
+from hsa.study.study import Study, load
 
 TINY = """
 name: tiny

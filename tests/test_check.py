@@ -7,7 +7,7 @@ from conftest import write_tiff
 from hsa import check
 from hsa.cli import app
 from hsa.errors import InputError
-from hsa.settings import Marker
+from hsa.study.settings import Marker
 
 
 @pytest.fixture

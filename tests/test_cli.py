@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from hsa.cli import app
 from hsa.files import REPOSITORY
-from hsa.study import load
+from hsa.study.study import load
 
 HSA = Path(sys.executable).with_name("hsa")
 

@@ -7,8 +7,8 @@ import pytest
 from hsa.cohort import fold_table, read_manifest
 from hsa.cohort import load as load_cohort
 from hsa.errors import InputError
-from hsa.settings import Marker
-from hsa.study import load
+from hsa.study.settings import Marker
+from hsa.study.study import load
 
 MARKERS = {"P53": Marker(), "Ki-67": Marker(negative="low", positive="high")}
 

@@ -9,7 +9,7 @@ from hsa.cli import app
 from hsa.cohort import read_manifest
 from hsa.draft import draft_manifest, write_draft
 from hsa.errors import InputError
-from hsa.settings import Marker
+from hsa.study.settings import Marker
 
 MARKERS = ["P53", "Ki-67", "PD-L1"]
 BLANK = np.full((64, 64, 3), 255, np.uint8)

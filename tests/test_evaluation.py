@@ -6,7 +6,7 @@ from hsa.alignment import DIRECTIONS
 from hsa.evaluation import evaluate
 from hsa.files import REPOSITORY, read_json
 from hsa.probe import majority, probe_folds
-from hsa.study import load
+from hsa.study.study import load
 
 
 @pytest.fixture

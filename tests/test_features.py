@@ -15,8 +15,8 @@ from hsa.encoding import encode_cohort
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles
 from hsa.files import read_json
-from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
+from hsa.study.settings import Encoder, Tiles
 
 TILES = Tiles()
 

@@ -18,7 +18,7 @@ from hsa import categories, figures
 from hsa.calibration import reliability_bins
 from hsa.errors import InputError
 from hsa.figures import style
-from hsa.settings import Marker
+from hsa.study.settings import Marker
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hsa import pointing, study
+from hsa import pointing
 from hsa.bag import Bag, write_bag
 from hsa.batches import collate
 from hsa.checkpoints import save_fold
@@ -13,7 +13,8 @@ from hsa.errors import InputError
 from hsa.heatmaps import attention, occlusion, probe_score, slide_map
 from hsa.model import SlideModel
 from hsa.pointing import evaluate_maps, score_map, summarise_maps, tile_truth
-from hsa.settings import Model
+from hsa.study import study
+from hsa.study.settings import Model
 from hsa.virtual.recipe import Recipe, section_truth
 
 SIZES = Model(dim=8, depth=1, heads=2, segment_lengths=[8], dilated_ratios=[1])

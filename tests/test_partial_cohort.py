@@ -10,7 +10,7 @@ import pytest
 from hsa import report, steps, tables
 from hsa.bag import Bag, write_bag
 from hsa.files import REPOSITORY, write_json
-from hsa.study import load
+from hsa.study.study import load
 
 STUDY = """
 name: real

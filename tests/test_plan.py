@@ -14,8 +14,8 @@ from hsa.errors import InputError
 from hsa.files import REPOSITORY
 from hsa.model import SlideModel
 from hsa.plan import describe, plan
-from hsa.settings import Candidate, Model, Tuning
-from hsa.study import load
+from hsa.study.settings import Candidate, Model, Tuning
+from hsa.study.study import load
 
 SMALL = Model(dim=64, depth=1, heads=4, mlp_ratio=2.0, segment_lengths=[8, 32], dilated_ratios=[1, 2])
 LONG = Model(

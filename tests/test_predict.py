@@ -21,9 +21,9 @@ from hsa.cli import app
 from hsa.cohort import Cohort
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
-from hsa.settings import Marker
 from hsa.slide import Slide
-from hsa.study import load
+from hsa.study.settings import Marker
+from hsa.study.study import load
 
 STUDY = """
 name: tiny

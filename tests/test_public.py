@@ -13,8 +13,8 @@ from PIL import Image
 from hsa import cohort, public
 from hsa.errors import InputError
 from hsa.public import bcnb, convert, registry
-from hsa.settings import Marker
-from hsa.study import load
+from hsa.study.settings import Marker
+from hsa.study.study import load
 
 REPO = Path(__file__).parents[1]
 

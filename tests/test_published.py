@@ -13,8 +13,8 @@ from hsa.files import REPOSITORY
 from hsa.longnet import LongNet
 from hsa.model import SlideModel
 from hsa.published import GIGAPATH, fingerprint, load_published, path_of, segment_lengths, start
-from hsa.settings import Model
-from hsa.study import load
+from hsa.study.settings import Model
+from hsa.study.study import load
 
 SMALL = GIGAPATH | {"in_dim": 24, "dim": 32, "depth": 2}
 

@@ -14,8 +14,8 @@ from hsa.encoders import TileEncoder
 from hsa.errors import InputError
 from hsa.features import encode_slide, sha256
 from hsa.readers import open_reader, slide_files
-from hsa.settings import Tiles
 from hsa.slide import Slide
+from hsa.study.settings import Tiles
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from hsa import report
 from hsa.errors import InputError
-from hsa.study import load
+from hsa.study.study import load
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-line", "caption": "A line."}, "image": {"alt": "a line"}}}
 

@@ -13,7 +13,7 @@ import pytest
 from hsa import report, steps, tables
 from hsa.files import REPOSITORY
 from hsa.staging import CHAPTERS
-from hsa.study import load
+from hsa.study.study import load
 
 pytestmark = pytest.mark.smoke
 BIN = Path(sys.executable).parent

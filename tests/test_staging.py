@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from hsa import staging
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.study import ManifestCohort, load
+from hsa.study.study import ManifestCohort, load
 
 
 @pytest.fixture

@@ -8,11 +8,20 @@ import pytest
 from hsa import files, stamps, steps
 from hsa.errors import InputError
 from hsa.files import PACKAGE
-from hsa.study import load
+from hsa.study.study import load
 
 # Modules that decide no number: settings and models of the registry reach a stamp as values, the others only carry
 # things about.
-NEUTRAL = {"__init__.py", "errors.py", "files.py", "foundation.py", "paths.py", "settings.py", "study.py", "workers.py"}
+NEUTRAL = {
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "foundation.py",
+    "study/paths.py",
+    "study/study/settings.py",
+    "study/study/study.py",
+    "workers.py",
+}
 
 
 def imported(module):

@@ -3,7 +3,7 @@ import pytest
 
 from hsa import steps, sweep
 from hsa.errors import InputError
-from hsa.study import load
+from hsa.study.study import load
 
 
 @pytest.fixture

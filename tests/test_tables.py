@@ -4,8 +4,8 @@ import pytest
 from hsa import categories, files, pieces, prescreening_tables, reference, sentences, tables
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.settings import Marker
-from hsa.study import load
+from hsa.study.settings import Marker
+from hsa.study.study import load
 
 
 def number(value, low, high):

@@ -18,7 +18,7 @@ from hsa.errors import InputError
 from hsa.fold import Run, learning_rate, train_epoch
 from hsa.longnet import LongNet
 from hsa.model import SlideModel
-from hsa.settings import Marker, Training
+from hsa.study.settings import Marker, Training
 
 CASES, WIDTH = 21, 6
 

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from hsa import checkpoints, files, steps, tuning
-from hsa.settings import Candidate, Tuning
+from hsa.study.settings import Candidate, Tuning
 
 GOOD, BAD = Candidate(lr=1e-2), Candidate(lr=1e-9)
 

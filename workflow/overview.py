@@ -7,7 +7,7 @@ from hsa import cohort, figures
 from hsa.cohort import HE
 from hsa.files import REPOSITORY
 from hsa.slide import Slide
-from hsa.study import load
+from hsa.study.study import load
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import hsa
 from hsa.errors import InputError
 from hsa.files import read_json, replacing, write_json
 from hsa.model import SlideModel
-from hsa.settings import Model
+from hsa.study.settings import Model
 
 Weights = dict[str, Tensor]
 

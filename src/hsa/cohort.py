@@ -11,8 +11,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hsa.errors import InputError
 from hsa.manifest import HE, class_of, examine, told
-from hsa.settings import Marker
-from hsa.study import ManifestCohort, Study
+from hsa.study.settings import Marker
+from hsa.study.study import ManifestCohort, Study
 
 PROBLEMS_SHOWN = 20
 

@@ -9,7 +9,7 @@ import torch
 from hsa import attention
 from hsa.batches import Batch
 from hsa.model import SlideModel
-from hsa.settings import Model
+from hsa.study.settings import Model
 
 # A CPU's own time does not depend on what else runs there; a GPU's is not the process's, so the wall's is taken.
 clock = time.perf_counter if torch.cuda.is_available() else time.process_time

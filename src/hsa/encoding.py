@@ -13,7 +13,7 @@ from hsa.bag import attributes, write_bag
 from hsa.encoders import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles, source
-from hsa.settings import Encoder, Tiles
+from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, run
 
 

@@ -12,7 +12,7 @@ from hsa.errors import InputError
 from hsa.files import write_frame, write_json
 from hsa.pointing import summarise_maps
 from hsa.power import detectable_difference
-from hsa.study import Study
+from hsa.study.study import Study
 
 Embeddings = Callable[[str, int], tuple[pd.DataFrame, pd.DataFrame]]
 ASSUMED = {"auc": 0.75, "correlation": 0.6, "power": 0.8}

@@ -18,8 +18,8 @@ from hsa.bag import Bag
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
 from hsa.readers import slide_files
-from hsa.settings import Tiles
 from hsa.slide import Slide
+from hsa.study.settings import Tiles
 from hsa.tiling import Mask, TileGrid, tile_grid, tissue_mask
 
 

@@ -23,7 +23,7 @@ from hsa.batches import Bags, Batch, ahead, collate, deal, draw_masked, sample
 from hsa.checkpoints import Resume, optimiser_tensors, restore_optimiser
 from hsa.errors import InputError
 from hsa.model import SlideModel
-from hsa.settings import Loss, Training
+from hsa.study.settings import Loss, Training
 
 Terms = dict[str, float]
 

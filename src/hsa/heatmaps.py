@@ -17,7 +17,7 @@ from hsa.errors import InputError
 from hsa.files import read_json
 from hsa.model import SlideModel
 from hsa.pooling import GatedABMIL
-from hsa.study import Study
+from hsa.study.study import Study
 
 Score = Callable[[Batch], np.ndarray]
 

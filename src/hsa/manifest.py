@@ -12,7 +12,7 @@ import pandas as pd
 
 from hsa.errors import InputError
 from hsa.files import read_rows
-from hsa.settings import Marker
+from hsa.study.settings import Marker
 
 HE = "HE"
 REQUIRED = ["patient_id", "case_id", "slide_id", "stain", "path"]

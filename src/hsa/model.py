@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hsa.longnet import LongNet
 from hsa.pooling import GatedABMIL, MeanPool
-from hsa.settings import Model
+from hsa.study.settings import Model
 
 if TYPE_CHECKING:  # a model knows tensors; what reads bags from files knows it
     from hsa.batches import Batch

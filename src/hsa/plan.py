@@ -14,9 +14,9 @@ from hsa.encoding import encoder_options
 from hsa.errors import InputError
 from hsa.foundation import REGISTRY, is_foundation
 from hsa.manifest import HE
-from hsa.settings import Method, VirtualCohort
 from hsa.slide import Slide
-from hsa.study import Study
+from hsa.study.settings import Method, VirtualCohort
+from hsa.study.study import Study
 from hsa.tiling import tile_grid, tissue_mask
 from hsa.workers import cores
 

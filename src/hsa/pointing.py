@@ -14,7 +14,7 @@ from hsa.checkpoints import load_fold
 from hsa.errors import InputError
 from hsa.heatmaps import attention, occlusion, probe_score, read_probes
 from hsa.metrics import patient_draws
-from hsa.study import Study
+from hsa.study.study import Study
 
 if TYPE_CHECKING:  # numba is heavy, and only the truth of virtual tissue needs it
     from hsa.virtual.recipe import Recipe

@@ -26,9 +26,9 @@ from hsa.encoding import encoder_options
 from hsa.errors import InputError
 from hsa.features import encode_slide, source
 from hsa.heatmaps import Score, occlusion, probe_score
-from hsa.settings import Encoder, Tiles
 from hsa.slide import Slide
 from hsa.stamps import FEATURES
+from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, cores
 
 NOTICE = "Research use only. Not a medical device."

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hsa.errors import InputError
 from hsa.longnet import LongNet
-from hsa.settings import Model
+from hsa.study.settings import Model
 
 WHERE = "https://huggingface.co/prov-gigapath/prov-gigapath"  # gated: one asks for access there
 

@@ -11,7 +11,7 @@ import nbformat
 
 from hsa.errors import InputError
 from hsa.files import replacing
-from hsa.study import Study
+from hsa.study.study import Study
 
 _GLUE = "application/papermill.record/"
 _REPORTED = ["torch", "numpy", "scikit-learn", "onnxruntime", "umap-learn"]

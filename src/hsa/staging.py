@@ -13,7 +13,7 @@ import yaml
 
 from hsa import report
 from hsa.errors import InputError
-from hsa.study import Study
+from hsa.study.study import Study
 
 CHAPTERS = [
     "01_data_preparation",

@@ -7,8 +7,8 @@ from typing import Any
 
 from hsa import cohort as cohorts
 from hsa import files, foundation
-from hsa.settings import VirtualCohort
-from hsa.study import Study
+from hsa.study.settings import VirtualCohort
+from hsa.study.study import Study
 
 VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
 READERS = tuple(f"readers/{path.name}" for path in sorted((files.PACKAGE / "readers").glob("*.py")))

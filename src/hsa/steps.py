@@ -13,9 +13,9 @@ from hsa import cohort as cohorts
 from hsa import files
 from hsa.cohort import Cohort
 from hsa.errors import InputError
-from hsa.settings import Training, VirtualCohort
 from hsa.stamps import is_tuned, stamp
-from hsa.study import Study
+from hsa.study.settings import Training, VirtualCohort
+from hsa.study.study import Study
 
 
 def make_cohort(study: Study, workers: int = 1, progress: bool = True) -> Cohort:

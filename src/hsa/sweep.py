@@ -9,7 +9,7 @@ import pandas as pd
 from hsa import steps
 from hsa.errors import InputError
 from hsa.files import write_frame
-from hsa.study import Study, load
+from hsa.study.study import Study, load
 from hsa.workers import bar
 from hsa.workers import run as in_processes
 

@@ -6,7 +6,7 @@ from typing import Any
 from hsa import steps
 from hsa.ceilings import TITLES as CEILINGS
 from hsa.comparison import with_seeds
-from hsa.study import Study
+from hsa.study.study import Study
 
 Summary = dict[str, Any]
 _HEADLINE = {"roc_auc": "ROC AUC", "weighted_f1": "weighted F1"}

@@ -19,8 +19,8 @@ from hsa.files import stamp, write_frame
 from hsa.fold import Run, embed_slides, seed_torch, train_fold
 from hsa.manifest import HE
 from hsa.model import STAINS, SlideModel
-from hsa.settings import Training
-from hsa.study import Study
+from hsa.study.settings import Training
+from hsa.study.study import Study
 from hsa.workers import bar
 
 # What a trained fold depends on in this package. What its bags depend on, they tell themselves.

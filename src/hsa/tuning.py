@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from hsa.cohort import Cohort
 from hsa.files import write_frame, write_json
 from hsa.probe import probe_folds
-from hsa.settings import Training
-from hsa.study import Study
+from hsa.study.settings import Training
+from hsa.study.study import Study
 from hsa.training import fit
 
 

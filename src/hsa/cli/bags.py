@@ -7,7 +7,7 @@ import typer
 
 from hsa.cli.common import QuietOption, StainOption, StudyOption, near, told
 from hsa.errors import InputError
-from hsa.study import load
+from hsa.study.study import load
 
 app = typer.Typer(help="Take bags of other tools, give ours to them.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ import typer
 
 from hsa.cli.common import CORES, QuietOption, StudyOption, WorkersOption, near, told
 from hsa.errors import InputError
-from hsa.study import load
+from hsa.study.study import load
 
 app = typer.Typer()
 

@@ -9,7 +9,7 @@ import typer
 from hsa import files
 from hsa.cli.common import CORES, QuietOption, SeedOption, StainOption, StudyOption, WorkersOption, near, told
 from hsa.errors import InputError
-from hsa.study import Study, load
+from hsa.study.study import Study, load
 
 app = typer.Typer()
 

@@ -19,7 +19,7 @@ from hsa.figures.style import (
     class_colours,
     ink_on,
 )
-from hsa.settings import Marker
+from hsa.study.settings import Marker
 
 
 def label_balance(ax: Axes, labels: pd.DataFrame, markers: Mapping[str, Marker]) -> Axes:

@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from hsa.errors import InputError
-from hsa.study import find, load
+from hsa.study.study import find, load
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.paths import Paths
-from hsa.settings import (
+from hsa.study.paths import Paths
+from hsa.study.settings import (
     Candidate,
     Design,
     Encoder,
