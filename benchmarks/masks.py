@@ -32,8 +32,8 @@ from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 
-from hsa.slide import Slide
-from hsa.tissue import optical_density_tissue
+from hsa.slides.slide import Slide
+from hsa.slides.tissue import optical_density_tissue
 
 COARSE = 8.0  # um/px at which masks are made
 AMOUNTS = (0.3, 0.2)  # mean over the tissue to which the stains of every texture are scaled

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import typer
 
-from hsa import encoding, tiling
+from hsa import encoding
 from hsa.bag import Bag, read_bag, write_bag
 from hsa.cli.common import told
 from hsa.encoders import TileEncoder
@@ -15,7 +15,8 @@ from hsa.encoding import encode_cohort
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles
 from hsa.files import read_json
-from hsa.slide import Slide
+from hsa.slides import tiling
+from hsa.slides.slide import Slide
 from hsa.study.settings import Encoder, Tiles
 
 TILES = Tiles()

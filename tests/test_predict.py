@@ -21,7 +21,7 @@ from hsa.cli import app
 from hsa.cohort import Cohort
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from hsa.study.study import load
 

@@ -318,7 +318,7 @@ def test_workbook_without_openpyxl_says_what_to_type(tmp_path, monkeypatch):
 
 
 def test_large_jpegs_are_refused_until_converted(tmp_path, monkeypatch):
-    from hsa.slide import Slide
+    from hsa.slides.slide import Slide
 
     biopsies(tmp_path)
     picture(tmp_path / "WSIs" / "2.jpg", side=700)

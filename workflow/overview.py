@@ -6,7 +6,7 @@ Usage: python workflow/overview.py, after `make book` or `hsa cohort`.
 from hsa import cohort, figures
 from hsa.cohort import HE
 from hsa.files import REPOSITORY
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 from hsa.study.study import load
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from hsa import cohort
 from hsa.errors import InputError
 from hsa.manifest import examine, read_text
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 
 UNKNOWN = ("", "nan", "na", "n/a", "none", "null", "unknown", "?", "-")

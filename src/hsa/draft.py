@@ -12,7 +12,7 @@ import pandas as pd
 from hsa.errors import InputError
 from hsa.files import read_rows, write_frame
 from hsa.manifest import HE
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")

@@ -17,10 +17,10 @@ import hsa
 from hsa.bag import Bag
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
-from hsa.readers import slide_files
-from hsa.slide import Slide
+from hsa.slides.readers import slide_files
+from hsa.slides.slide import Slide
+from hsa.slides.tiling import Mask, TileGrid, tile_grid, tissue_mask
 from hsa.study.settings import Tiles
-from hsa.tiling import Mask, TileGrid, tile_grid, tissue_mask
 
 
 def encode_slide(

@@ -18,7 +18,7 @@ from hsa.errors import InputError
 from hsa.features import sha256
 from hsa.files import read_json, stamp, write_json
 from hsa.layouts import SUFFIXES, Told, read_layout
-from hsa.slide import PLAUSIBLE_MPP, Slide
+from hsa.slides.slide import PLAUSIBLE_MPP, Slide
 from hsa.workers import bar
 
 UNITS = ("level0", "tile", "um")

@@ -14,10 +14,10 @@ from hsa.encoding import encoder_options
 from hsa.errors import InputError
 from hsa.foundation import REGISTRY, is_foundation
 from hsa.manifest import HE
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
+from hsa.slides.tiling import tile_grid, tissue_mask
 from hsa.study.settings import Method, VirtualCohort
 from hsa.study.study import Study
-from hsa.tiling import tile_grid, tissue_mask
 from hsa.workers import cores
 
 # Memory (GB) and peak (TFLOP/s) in bfloat16 without sparsity and in float32: NVIDIA's data sheets.

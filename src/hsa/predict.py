@@ -26,7 +26,7 @@ from hsa.encoding import encoder_options
 from hsa.errors import InputError
 from hsa.features import encode_slide, source
 from hsa.heatmaps import Score, occlusion, probe_score
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 from hsa.stamps import FEATURES
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, cores

@@ -11,9 +11,9 @@ from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
 
 VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
-READERS = tuple(f"readers/{path.name}" for path in sorted((files.PACKAGE / "readers").glob("*.py")))
+READERS = tuple(f"slides/readers/{path.name}" for path in sorted((files.PACKAGE / "slides/readers").glob("*.py")))
 FEATURES = (
-    *("slide.py", *READERS, "tissue.py", "tiling.py", "bag.py", "features.py", "encoding.py"),
+    *("slides/slide.py", *READERS, "slides/tissue.py", "slides/tiling.py", "bag.py", "features.py", "encoding.py"),
     *("encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
 )
 TRAINING = (

@@ -19,7 +19,7 @@ class DamagedError(Exception):
 
 
 class Reader(Protocol):
-    """What `hsa.slide.Slide` needs of a file.
+    """What `hsa.slides.slide.Slide` needs of a file.
 
     Attributes:
         format: name of the format, recorded with every bag.

@@ -13,8 +13,8 @@ from conftest import tissue_picture, write_dicom, write_sparse_slide
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
 from hsa.features import encode_slide, sha256
-from hsa.readers import open_reader, slide_files
-from hsa.slide import Slide
+from hsa.slides.readers import open_reader, slide_files
+from hsa.slides.slide import Slide
 from hsa.study.settings import Tiles
 
 
@@ -324,7 +324,7 @@ def test_an_mrxs_file_counts_with_its_folder(tmp_path):
 
 HUGE = """
 import resource, sys
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 from PIL import Image
 unit = 1 if sys.platform == "darwin" else 1024
 with Slide.open(sys.argv[1]) as slide:

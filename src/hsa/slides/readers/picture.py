@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.readers.protocol import BROKEN, DamagedError, on_white, overlay, unreadable
+from hsa.slides.readers.protocol import BROKEN, DamagedError, on_white, overlay, unreadable
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 
@@ -47,7 +47,7 @@ class PictureReader:
         self._pixels: np.ndarray | None = None
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-        """Read a region; see `hsa.readers.Reader`."""
+        """Read a region; see `hsa.slides.readers.Reader`."""
         if self._pixels is None:
             try:
                 plain = self._picture.mode == "RGB" and not self._picture.has_transparency_data

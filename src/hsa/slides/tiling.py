@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsa.errors import InputError
-from hsa.slide import Slide
-from hsa.tissue import optical_density_tissue
+from hsa.slides.slide import Slide
+from hsa.slides.tissue import optical_density_tissue
 
 try:
     from histolab.masks import BinaryMask, TissueMask

@@ -7,7 +7,7 @@ import numpy as np
 import openslide
 
 from hsa.errors import InputError
-from hsa.readers.protocol import DamagedError, on_white, slide_files, unreadable
+from hsa.slides.readers.protocol import DamagedError, on_white, slide_files, unreadable
 
 
 class OpenSlideReader:
@@ -26,7 +26,7 @@ class OpenSlideReader:
         self.downsamples: tuple[float, ...] = self._handle.level_downsamples
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-        """Read a region; see `hsa.readers.Reader`."""
+        """Read a region; see `hsa.slides.readers.Reader`."""
         try:
             region = self._handle.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.readers.protocol import BROKEN, DamagedError, overlay, unreadable
+from hsa.slides.readers.protocol import BROKEN, DamagedError, overlay, unreadable
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -53,7 +53,7 @@ class OmeTiffReader:
             raise unreadable(path, error) from error
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-        """Read a region; see `hsa.readers.Reader`."""
+        """Read a region; see `hsa.slides.readers.Reader`."""
         left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
         region = np.full((height, width, 3), 255, np.uint8)
         try:

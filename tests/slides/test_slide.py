@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
 
 
 def gradient(size=1024):
@@ -132,7 +132,7 @@ def test_a_slide_that_is_refused_is_closed(tmp_path, monkeypatch):
     closed = []
     # Of two numbers that one does not believe, none is believed.
     reader = SimpleNamespace(format="x", size=(9, 9), mpp=(0.5, 353.0), close=lambda: closed.append(True))
-    monkeypatch.setattr("hsa.slide.open_reader", lambda path: reader)
+    monkeypatch.setattr("hsa.slides.slide.open_reader", lambda path: reader)
     with pytest.raises(InputError, match="does not say its resolution"):
         Slide.open(tmp_path)
     assert closed == [True]

@@ -9,10 +9,10 @@ import openslide
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.readers.ome_tiff import OmeTiffReader
-from hsa.readers.openslide_file import OpenSlideReader, dicom_file
-from hsa.readers.picture import PictureReader
-from hsa.readers.protocol import BROKEN, DamagedError, Reader, slide_files, unreadable
+from hsa.slides.readers.ome_tiff import OmeTiffReader
+from hsa.slides.readers.openslide_file import OpenSlideReader, dicom_file
+from hsa.slides.readers.picture import PictureReader
+from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, slide_files, unreadable
 
 if TYPE_CHECKING:
     from tifffile import TiffFile

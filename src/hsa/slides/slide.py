@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.readers import DamagedError, Reader, open_reader, unreadable
+from hsa.slides.readers import DamagedError, Reader, open_reader, unreadable
 
 # A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
 PLAUSIBLE_MPP = (0.02, 50.0)
@@ -24,7 +24,7 @@ BLOCK_SOURCE_PX = 2048
 
 
 class Slide:
-    """A slide, patch or region in any format of `hsa.readers`; a context manager.
+    """A slide, patch or region in any format of `hsa.slides.readers`; a context manager.
 
     Attributes:
         path: the file, or the folder of DICOM files.

@@ -14,10 +14,10 @@ from hsa import lite0
 from hsa.bag import read_bag, write_bag
 from hsa.encoders import tile_encoder
 from hsa.features import encode_slide
-from hsa.slide import Slide
+from hsa.slides.slide import Slide
+from hsa.slides.tiling import tile_grid, tissue_mask
+from hsa.slides.tissue import optical_density_tissue
 from hsa.study.settings import Tiles
-from hsa.tiling import tile_grid, tissue_mask
-from hsa.tissue import optical_density_tissue
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,7 @@
+"""A slide read by microns, its tissue, and the tiles that cover it.
+
+A file of any supported format comes in, or a folder of DICOM files; out go RGB pixels at the resolution asked for, a
+mask of tissue, and the grid of tiles on it. Knows nothing of stains, markers or studies.
+"""
+
+__all__ = ["examples", "readers", "slide", "tiling", "tissue"]
