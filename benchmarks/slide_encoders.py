@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from hsa import attention
 from hsa.bag import Bag, write_bag
 from hsa.batches import collate
-from hsa.cohort import Cohort
+from hsa.cohorts.cohort import Cohort
 from hsa.fold import Run, loss_terms
 from hsa.longnet import LongNet
 from hsa.model import SlideModel

@@ -12,7 +12,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from hsa.bag import Bag, write_bag
-from hsa.cohort import Cohort
+from hsa.cohorts.cohort import Cohort
 from hsa.files import REPOSITORY
 from hsa.study.study import Study, load
 

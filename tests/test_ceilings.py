@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from hsa.ceilings import oracle_embeddings
-from hsa.cohort import fold_table
+from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
 from hsa.probe import probe_folds
 

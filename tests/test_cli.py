@@ -84,7 +84,7 @@ def test_a_notebook_is_that_of_the_first_seed_where_the_book_looks_for_it(study,
 
 
 def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
-    from hsa.check import Report
+    from hsa.cohorts.check import Report
 
     seen = []
 
@@ -92,13 +92,13 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         monkeypatch.setattr(name, lambda *given, **more: seen.append((name, *given, *more.values())) or result)
 
     made = tmp_path / "m.csv"
-    spy("hsa.public.import_cohort", made)
-    spy("hsa.public.join_manifests", made)
-    spy("hsa.public.convert_large", [])
-    spy("hsa.check.check", Report([], []))
+    spy("hsa.cohorts.public.import_cohort", made)
+    spy("hsa.cohorts.public.join_manifests", made)
+    spy("hsa.cohorts.public.convert_large", [])
+    spy("hsa.cohorts.check.check", Report([], []))
     spy("hsa.plan.plan", None)
-    monkeypatch.setattr("hsa.public.summary", lambda manifest: "")
-    monkeypatch.setattr("hsa.check.markers_of", lambda manifest: {})
+    monkeypatch.setattr("hsa.cohorts.public.summary", lambda manifest: "")
+    monkeypatch.setattr("hsa.cohorts.check.markers_of", lambda manifest: {})
     monkeypatch.setattr("hsa.plan.describe", lambda frame: "")
     smoke = load("smoke")
     monkeypatch.setattr("hsa.cli.study.load", lambda study: smoke)
@@ -114,10 +114,10 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
     ):
         assert run(*arguments).exit_code == 0
     assert seen == [
-        ("hsa.public.import_cohort", "mist", tmp_path, out, tmp_path, 0.4),
-        ("hsa.public.join_manifests", [made, made], out, tmp_path),
-        ("hsa.public.convert_large", tmp_path, 0.4),
-        ("hsa.check.check", made, {}, tmp_path),
+        ("hsa.cohorts.public.import_cohort", "mist", tmp_path, out, tmp_path, 0.4),
+        ("hsa.cohorts.public.join_manifests", [made, made], out, tmp_path),
+        ("hsa.cohorts.public.convert_large", tmp_path, 0.4),
+        ("hsa.cohorts.check.check", made, {}, tmp_path),
         ("hsa.steps.make_features", smoke, 3, False, (2, 8)),
         ("hsa.plan.plan", smoke, 7, 2, False),
     ]

@@ -18,7 +18,7 @@ from hsa import batches, predict, prescreening, training, worklist
 from hsa.bag import Bag, write_bag
 from hsa.checkpoints import load_fold
 from hsa.cli import app
-from hsa.cohort import Cohort
+from hsa.cohorts.cohort import Cohort
 from hsa.encoders import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.slide import Slide

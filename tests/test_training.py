@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from hsa import checkpoints, fold, training
 from hsa.bag import Bag, write_bag
 from hsa.batches import Bags
-from hsa.cohort import fold_table
+from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
 from hsa.fold import Run, learning_rate, train_epoch
 from hsa.longnet import LongNet

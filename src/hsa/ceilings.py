@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from hsa.cohorts.manifest import HE
 from hsa.errors import InputError
-from hsa.manifest import HE
 
 TITLES = {"oracle": "Oracle: true morphology", "ihc": "IHC slide itself"}
 
@@ -15,7 +15,7 @@ def oracle_embeddings(folds: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     beyond them, no H&E slide of this cohort shows.
 
     Args:
-        folds: of `hsa.cohort.fold_table`.
+        folds: of `hsa.cohorts.cohort.fold_table`.
         truth: truth.csv of a virtual cohort: case_id, latent_<name>.
 
     Returns:

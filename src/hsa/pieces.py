@@ -24,7 +24,8 @@ def _pieces() -> tuple[Callable[[Summary], str], ...]:
 
 def facts() -> dict[str, str]:
     """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts."""
-    from hsa import foundation, public
+    from hsa import foundation
+    from hsa.cohorts import public
 
     found = {"imprints.md": imprints(), "encoders.md": foundation.table()}
     return found | {"public_table.md": public.table(), "public_facts.md": public.facts()}

@@ -5,8 +5,8 @@ A file is out of date when these have changed, not when its clock says so.
 
 from typing import Any
 
-from hsa import cohort as cohorts
 from hsa import files, foundation
+from hsa.cohorts import cohort as cohorts
 from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
 
@@ -17,7 +17,7 @@ FEATURES = (
     *("encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
 )
 TRAINING = (
-    *("manifest.py", "cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py"),
+    *("cohorts/manifest.py", "cohorts/cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py"),
     *("losses.py", "published.py", "checkpoints.py", "fold.py", "training.py"),
 )
 PROBE = ("probe.py", "ranking.py")
@@ -45,7 +45,9 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
             return files.stamp([parts["cohort"], list(study.markers)], *VIRTUAL)
         manifest = cohorts.manifest_path(study)
         return files.stamp(
-            [parts["cohort"], manifest.read_text() if manifest.is_file() else None], "manifest.py", "cohort.py"
+            [parts["cohort"], manifest.read_text() if manifest.is_file() else None],
+            "cohorts/manifest.py",
+            "cohorts/cohort.py",
         )
     if step == "bag" and study.encoder.name == "imported":
         record = study.paths.bags / "imported.json"

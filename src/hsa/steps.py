@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from hsa import cohort as cohorts
 from hsa import files
-from hsa.cohort import Cohort
+from hsa.cohorts import cohort as cohorts
+from hsa.cohorts.cohort import Cohort
 from hsa.errors import InputError
 from hsa.stamps import is_tuned, stamp
 from hsa.study.settings import Training, VirtualCohort

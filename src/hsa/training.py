@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 
 from hsa import checkpoints, published
 from hsa.batches import Bags
-from hsa.cohort import Cohort, fold_table
+from hsa.cohorts.cohort import Cohort, fold_table
+from hsa.cohorts.manifest import HE
 from hsa.files import stamp, write_frame
 from hsa.fold import Run, embed_slides, seed_torch, train_fold
-from hsa.manifest import HE
 from hsa.model import STAINS, SlideModel
 from hsa.study.settings import Training
 from hsa.study.study import Study

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from hsa.cohort import Cohort
+from hsa.cohorts.cohort import Cohort
 from hsa.files import write_frame, write_json
 from hsa.probe import probe_folds
 from hsa.study.settings import Training

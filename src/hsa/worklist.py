@@ -8,8 +8,8 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from hsa import files, prescreening
+from hsa.cohorts.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
 from hsa.errors import InputError
-from hsa.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
 from hsa.predict import Predictor, caveats, read_slide
 from hsa.workers import bar
 

@@ -26,7 +26,8 @@ def import_(
     quiet: QuietOption = False,
 ) -> None:
     """Take the bags of CLAM, TRIDENT, STAMP, slide2vec or HistoStainAlign. What they do not tell must be given."""
-    from hsa import cohort, foreign
+    from hsa import foreign
+    from hsa.cohorts import cohort
 
     chosen = load(study)
     if chosen.encoder.name != "imported":

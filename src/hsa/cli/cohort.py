@@ -43,8 +43,8 @@ def check(
     root: RootOption = None,
 ) -> None:
     """Tell every problem of a manifest and of its slides at once, row by row."""
-    from hsa import check
-    from hsa.manifest import told as listed
+    from hsa.cohorts import check
+    from hsa.cohorts.manifest import told as listed
 
     markers = load(study).markers if study else check.markers_of(manifest)
     report = check.check(manifest, markers, root)
@@ -67,7 +67,7 @@ def init(
     force: Annotated[bool, typer.Option(help="replace the manifest that is there")] = False,
 ) -> None:
     """Draft a manifest from a folder of slides."""
-    from hsa import draft
+    from hsa.cohorts import draft
 
     markers = [*(load(study).markers if study else []), *(marker or [])]
     if not markers:
@@ -85,7 +85,7 @@ def init(
 @told
 def list_() -> None:
     """List the public cohorts that can be imported: what they hold, licence, size, where to ask."""
-    from hsa import public
+    from hsa.cohorts import public
 
     typer.echo(f"{public.table()}\n{public.facts()}")
 
@@ -100,7 +100,7 @@ def import_(
     mpp: MppOption = None,
 ) -> None:
     """Write the manifest of a public cohort that was downloaded."""
-    from hsa import public
+    from hsa.cohorts import public
 
     manifest = public.import_cohort(name, source, out, root, mpp)
     typer.echo(f"{public.summary(manifest)}\nThe manifest is {near(manifest)}")
@@ -114,7 +114,7 @@ def join(
     root: RootOption = None,
 ) -> None:
     """Join manifests into one, such as that of pairs without labels and that of labels without pairs."""
-    from hsa import public
+    from hsa.cohorts import public
 
     typer.echo(f"{public.summary(public.join_manifests(manifests, out, root))}\nThe manifest is {near(out)}")
 
@@ -126,7 +126,7 @@ def convert(
     mpp: MppOption = None,
 ) -> None:
     """Write tiled TIFFs beside JPEG slides that are too large to be decoded whole."""
-    from hsa import public
+    from hsa.cohorts import public
 
     for path in public.convert_large(source, mpp):
         typer.echo(near(path))

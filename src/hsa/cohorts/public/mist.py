@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hsa.public import manifest, registry
+from hsa.cohorts.public import manifest, registry
 
 STAINS = {"ER": "ER", "PR": "PR", "HER2": "HER2", "Ki67": "Ki-67"}
 _FOLDER = re.compile(r"(train|val)([AB])")
@@ -21,7 +21,7 @@ def import_cohort(
     Args:
         source: folder that holds ER/, PR/, HER2/ and Ki67/, or some of them, at any depth.
         out: folder for manifest.csv.
-        root: see `hsa.public.manifest.write`.
+        root: see `hsa.cohorts.public.manifest.write`.
         mpp: um/px of the patches. The default is an assumption, see the registry.
 
     Returns:

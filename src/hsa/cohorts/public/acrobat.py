@@ -4,8 +4,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from hsa.cohorts.public import manifest, registry
 from hsa.files import read_rows
-from hsa.public import manifest, registry
 
 STAINS = {"HE": "HE", "ER": "ER", "PGR": "PR", "HER2": "HER2", "KI67": "Ki-67"}
 TABLE = "df_acrobat_meta.csv"
@@ -24,7 +24,7 @@ def import_cohort(
     Args:
         source: folder of the slides and of `df_acrobat_meta.csv`, at any depth.
         out: folder for manifest.csv.
-        root: see `hsa.public.manifest.write`.
+        root: see `hsa.cohorts.public.manifest.write`.
         mpp: um/px for all slides in place of the table's.
 
     Returns:

@@ -10,13 +10,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from hsa import cohort, public
+from hsa.cohorts import cohort, public
+from hsa.cohorts.public import bcnb, convert, registry
 from hsa.errors import InputError
-from hsa.public import bcnb, convert, registry
 from hsa.study.settings import Marker
 from hsa.study.study import load
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 
 
 def picture(path, side=16):

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from hsa.cohorts.manifest import HE, class_of, examine, told
 from hsa.errors import InputError
-from hsa.manifest import HE, class_of, examine, told
 from hsa.study.settings import Marker
 from hsa.study.study import ManifestCohort, Study
 

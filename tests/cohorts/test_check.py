@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import write_tiff
-from hsa import check
 from hsa.cli import app
+from hsa.cohorts import check
 from hsa.errors import InputError
 from hsa.study.settings import Marker
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hsa.public import manifest, registry
+from hsa.cohorts.public import manifest, registry
 
 SCORES = ("0", "1+", "2+", "3+")
 _NAME = re.compile(r"(\d+)_(train|val|test)_(.+)")
@@ -20,7 +20,7 @@ def import_cohort(
     Args:
         source: folder that holds HE/ and IHC/, at any depth.
         out: folder for manifest.csv.
-        root: see `hsa.public.manifest.write`.
+        root: see `hsa.cohorts.public.manifest.write`.
         mpp: um/px in place of the published 0.46.
 
     Returns:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hsa import cohort
+from hsa.cohorts import cohort
+from hsa.cohorts.manifest import examine, read_text
 from hsa.errors import InputError
-from hsa.manifest import examine, read_text
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 

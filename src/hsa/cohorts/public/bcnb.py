@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hsa.cohorts.public import convert, manifest, registry
 from hsa.errors import InputError
 from hsa.files import read_rows
-from hsa.public import convert, manifest, registry
 
 TABLE = "patient-clinical-data"
 STATUS = {"positive": "1", "negative": "0"}
@@ -28,7 +28,7 @@ def import_cohort(
     Args:
         source: folder of `patient-clinical-data.xlsx` (or a .csv saved from it) and of `WSIs/`, at any depth.
         out: folder for manifest.csv.
-        root: see `hsa.public.manifest.write`.
+        root: see `hsa.cohorts.public.manifest.write`.
         mpp: um/px of the JPEG files. The default is an assumption, see the registry.
 
     Returns:

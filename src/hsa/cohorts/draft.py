@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from hsa.cohorts.manifest import HE
 from hsa.errors import InputError
 from hsa.files import read_rows, write_frame
-from hsa.manifest import HE
 from hsa.slides.slide import Slide
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hsa.cohorts.public.registry import PublicCohort
 from hsa.errors import InputError
 from hsa.files import read_rows, write_frame
-from hsa.public.registry import PublicCohort
 
 COLUMNS = ["patient_id", "case_id", "slide_id", "stain", "path", "mpp"]
 MARKERS = ["ER", "PR", "HER2", "Ki-67"]

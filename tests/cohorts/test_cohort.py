@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa.cohort import fold_table, read_manifest
-from hsa.cohort import load as load_cohort
+from hsa.cohorts.cohort import fold_table, read_manifest
+from hsa.cohorts.cohort import load as load_cohort
 from hsa.errors import InputError
 from hsa.study.settings import Marker
 from hsa.study.study import load

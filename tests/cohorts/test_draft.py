@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hsa.cli import app
-from hsa.cohort import read_manifest
-from hsa.draft import draft_manifest, write_draft
+from hsa.cohorts.cohort import read_manifest
+from hsa.cohorts.draft import draft_manifest, write_draft
 from hsa.errors import InputError
 from hsa.study.settings import Marker
 

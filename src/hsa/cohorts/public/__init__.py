@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from hsa.cohorts.manifest import is_resolution
+from hsa.cohorts.public import acrobat, bci, bcnb, mist
+from hsa.cohorts.public.bcnb import convert_large
+from hsa.cohorts.public.manifest import join_manifests, summary
+from hsa.cohorts.public.registry import COHORTS, PublicCohort, facts, get, table
 from hsa.errors import InputError
-from hsa.manifest import is_resolution
-from hsa.public import acrobat, bci, bcnb, mist
-from hsa.public.bcnb import convert_large
-from hsa.public.manifest import join_manifests, summary
-from hsa.public.registry import COHORTS, PublicCohort, facts, get, table
 
 __all__ = [
     "COHORTS",
