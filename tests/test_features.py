@@ -10,7 +10,7 @@ import typer
 from hsa import encoding
 from hsa.bag import Bag, read_bag, write_bag
 from hsa.cli.common import told
-from hsa.encoders import TileEncoder
+from hsa.encoders.encoder import TileEncoder
 from hsa.encoding import encode_cohort
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles

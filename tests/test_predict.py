@@ -19,7 +19,7 @@ from hsa.bag import Bag, write_bag
 from hsa.checkpoints import load_fold
 from hsa.cli import app
 from hsa.cohorts.cohort import Cohort
-from hsa.encoders import TileEncoder
+from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker

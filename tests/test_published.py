@@ -6,8 +6,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from hsa import checkpoints, hub, training
+from hsa import checkpoints, training
 from hsa.batches import Bags, collate
+from hsa.encoders import hub
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
 from hsa.longnet import LongNet

@@ -16,7 +16,7 @@ NEUTRAL = {
     "__init__.py",
     "errors.py",
     "files.py",
-    "foundation.py",
+    "encoders/registry.py",
     "study/paths.py",
     "study/study/settings.py",
     "study/study/study.py",

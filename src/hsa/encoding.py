@@ -10,7 +10,7 @@ import pandas as pd
 
 from hsa import files
 from hsa.bag import attributes, write_bag
-from hsa.encoders import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
+from hsa.encoders.encoder import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
 from hsa.errors import InputError
 from hsa.features import encode_slide, sample_tiles, source
 from hsa.study.settings import Encoder, Tiles

@@ -15,7 +15,7 @@ import pandas as pd
 
 import hsa
 from hsa.bag import Bag
-from hsa.encoders import TileEncoder
+from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.readers import slide_files
 from hsa.slides.slide import Slide
@@ -38,7 +38,7 @@ def encode_slide(
 
     Args:
         path: the slide.
-        encoder: from `hsa.encoders.tile_encoder`.
+        encoder: from `hsa.encoders.encoder.tile_encoder`.
         tiles: which tiles to take.
         slide_id: the slide's name in the manifest; by default the file's stem.
         mpp: level-0 resolution from the manifest, um/px, where the file does not hold it.

@@ -24,10 +24,10 @@ def _pieces() -> tuple[Callable[[Summary], str], ...]:
 
 def facts() -> dict[str, str]:
     """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts."""
-    from hsa import foundation
     from hsa.cohorts import public
+    from hsa.encoders import registry
 
-    found = {"imprints.md": imprints(), "encoders.md": foundation.table()}
+    found = {"imprints.md": imprints(), "encoders.md": registry.table()}
     return found | {"public_table.md": public.table(), "public_facts.md": public.facts()}
 
 

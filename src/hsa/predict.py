@@ -21,7 +21,7 @@ from hsa.bag import read_bag, write_bag
 from hsa.batches import Bags, collate
 from hsa.batches import Tiles as Bagged
 from hsa.checkpoints import load_fold
-from hsa.encoders import TileEncoder, tile_encoder
+from hsa.encoders.encoder import TileEncoder, tile_encoder
 from hsa.encoding import encoder_options
 from hsa.errors import InputError
 from hsa.features import encode_slide, source

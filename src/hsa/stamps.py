@@ -5,8 +5,9 @@ A file is out of date when these have changed, not when its clock says so.
 
 from typing import Any
 
-from hsa import files, foundation
+from hsa import files
 from hsa.cohorts import cohort as cohorts
+from hsa.encoders import registry
 from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
 
@@ -14,7 +15,13 @@ VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virt
 READERS = tuple(f"slides/readers/{path.name}" for path in sorted((files.PACKAGE / "slides/readers").glob("*.py")))
 FEATURES = (
     *("slides/slide.py", *READERS, "slides/tissue.py", "slides/tiling.py", "bag.py", "features.py", "encoding.py"),
-    *("encoders.py", "lite0.py", "pretrained.py", "hub.py", "openvino.py"),
+    *(
+        "encoders/encoder/encoder.py",
+        "encoders/lite0.py",
+        "encoders/pretrained.py",
+        "encoders/hub.py",
+        "encoders/openvino.py",
+    ),
 )
 TRAINING = (
     *("cohorts/manifest.py", "cohorts/cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py"),
@@ -56,7 +63,7 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
     if step == "bag":
         encoder = {key: value for key, value in parts["encoder"].items() if key != "batch"}
         made = stamp(study, "cohort") if isinstance(study.cohort, VirtualCohort) else None
-        return files.stamp([made, parts["tiles"], encoder, foundation.record(study.encoder.name)], *FEATURES)
+        return files.stamp([made, parts["tiles"], encoder, registry.record(study.encoder.name)], *FEATURES)
     if step == "features":
         return files.stamp([stamp(study, "cohort"), stamp(study, "bag")])
     if step == "evaluate":

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from conftest import tissue_picture, write_dicom, write_sparse_slide
-from hsa.encoders import TileEncoder
+from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.features import encode_slide, sha256
 from hsa.slides.readers import open_reader, slide_files

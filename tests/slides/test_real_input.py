@@ -10,9 +10,9 @@ from PIL import Image
 from skimage.data import immunohistochemistry
 
 from conftest import write_tiff
-from hsa import lite0
 from hsa.bag import read_bag, write_bag
-from hsa.encoders import tile_encoder
+from hsa.encoders import lite0
+from hsa.encoders.encoder import tile_encoder
 from hsa.features import encode_slide
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import tile_grid, tissue_mask

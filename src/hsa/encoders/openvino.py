@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hsa import files, hub
+from hsa import files
+from hsa.encoders import hub
 from hsa.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsa import foundation, hub
+from hsa.encoders import hub, registry
+from hsa.encoders.registry import Foundation
 from hsa.errors import InputError
-from hsa.foundation import Foundation
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +49,10 @@ def load(name: str, weights: str | Path | None, size_px: int, mpp: float) -> Loa
             code would have to be downloaded; tiles of another field of view than those of training.
     """
     known, _, revision = name.partition("@")
-    model = foundation.REGISTRY.get(known)
-    repo = foundation.repository(name)
+    model = registry.REGISTRY.get(known)
+    repo = registry.repository(name)
     if model:
-        foundation.check_tiles(known, model, size_px, mpp)
+        registry.check_tiles(known, model, size_px, mpp)
         if model.library == "custom":
             raise InputError(
                 f"encoder {name} needs code of its repository, which would run here unread: hsa does not load it. Read "

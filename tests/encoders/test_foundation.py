@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from skimage.data import immunohistochemistry
 
-from hsa import foundation, hub, openvino, pretrained
-from hsa.encoders import tile_encoder
+from hsa.encoders import hub, openvino, pretrained, registry
+from hsa.encoders.encoder import tile_encoder
+from hsa.encoders.registry import REGISTRY
 from hsa.errors import InputError
-from hsa.foundation import REGISTRY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = {"img_size": 224, "patch_size": 32, "embed_dim": 24, "depth": 2, "num_heads": 2, "init_values": 1e-5}
@@ -93,7 +93,7 @@ def test_the_registry_holds_the_models_of_the_field():
 
 
 def test_the_table_of_the_book_is_the_registry():
-    lines = foundation.table().splitlines()
+    lines = registry.table().splitlines()
     rows = [line for line in lines if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == list(REGISTRY)
     assert all(row.count("|") == lines[0].count("|") for row in rows)
@@ -106,11 +106,11 @@ def test_the_table_of_the_book_is_the_registry():
 
 
 def test_what_goes_into_a_stamp_is_what_decides_features():
-    assert foundation.record("lite0-mid") is None
-    told = foundation.record("virchow2@main")
+    assert registry.record("lite0-mid") is None
+    told = registry.record("virchow2@main")
     assert told["arguments"]["reg_tokens"] == 4
     described = {"licence", "gated", "reference", "unconfirmed", "tile_px", "mpp"}
-    assert set(told) == {field.name for field in fields(foundation.Foundation)} - described
+    assert set(told) == {field.name for field in fields(registry.Foundation)} - described
     json.dumps(told)
 
 
@@ -134,10 +134,10 @@ def test_what_goes_into_a_stamp_is_what_decides_features():
 )
 def test_tiles_must_show_tissue_at_the_scale_of_training(name, size_px, mpp, fits):
     if fits:
-        foundation.check_tiles(name, REGISTRY[name], size_px, mpp)
+        registry.check_tiles(name, REGISTRY[name], size_px, mpp)
     else:
         with pytest.raises(InputError, match=rf"Set `size_px: {REGISTRY[name].tile_px}` and `mpp: 0.5`"):
-            foundation.check_tiles(name, REGISTRY[name], size_px, mpp)
+            registry.check_tiles(name, REGISTRY[name], size_px, mpp)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -172,7 +172,7 @@ def test_pixels_are_prepared_as_pillow_does(name, tiles):
 
 def test_a_timm_model_of_the_registry_loads_from_the_cache(timm, cache, tiles, monkeypatch):
     """Class token and mean patch token, registers left out, from the layout of the hub, without network."""
-    arguments = SMALL | {"reg_tokens": 4, "global_pool": ""} | foundation.SWIGLU
+    arguments = SMALL | {"reg_tokens": 4, "global_pool": ""} | registry.SWIGLU
     small = replace(REGISTRY["virchow2"], arguments=arguments, dim=48)
     monkeypatch.setitem(REGISTRY, "virchow2", small)
     torch.manual_seed(0)

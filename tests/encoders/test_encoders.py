@@ -5,8 +5,8 @@ import pytest
 import torch
 from skimage.data import immunohistochemistry
 
-from hsa import hub, lite0
-from hsa.encoders import Options, device_of, tile_encoder, weights_of
+from hsa.encoders import hub, lite0
+from hsa.encoders.encoder import Options, device_of, tile_encoder, weights_of
 from hsa.errors import InputError
 
 
@@ -149,7 +149,7 @@ def test_features_of_another_shape_or_not_finite_are_refused(onnx, tiles):
 
 MINE = """
 import numpy as np
-from hsa.encoders import TileEncoder
+from hsa.encoders.encoder import TileEncoder
 
 def colour(options):
     run = lambda tiles: tiles.mean((1, 2)).astype(np.float32)
@@ -186,8 +186,8 @@ def test_an_encoder_of_ones_own_is_found_by_its_entry_point(installed):
     ("name", "problem"),
     [
         ("broken", "entry point her_encoders:missing does not load"),
-        ("misnamed", "must return an hsa.encoders.TileEncoder with this name"),
-        ("unversioned", "must return an hsa.encoders.TileEncoder with this name and with `weights`"),
+        ("misnamed", "must return an hsa.encoders.encoder.TileEncoder with this name"),
+        ("unversioned", "must return an hsa.encoders.encoder.TileEncoder with this name and with `weights`"),
         ("meancolour", "use one of lite0-mid, .*broken, mean-colour, misnamed, unversioned, timm:NAME"),
     ],
 )
