@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 from skimage.data import immunohistochemistry
 
+from hsa.bags.features import encode_slide
 from hsa.encoders.encoder import quantise, tile_encoder
 from hsa.errors import InputError
-from hsa.features import encode_slide
 from hsa.study.settings import Tiles
 
 

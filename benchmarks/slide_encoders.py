@@ -15,8 +15,8 @@ import torch
 from lightning_fabric import Fabric
 
 from hsa import attention
-from hsa.bag import Bag, write_bag
-from hsa.batches import collate
+from hsa.bags.bag import Bag, write_bag
+from hsa.bags.batches import collate
 from hsa.cohorts.cohort import Cohort
 from hsa.fold import Run, loss_terms
 from hsa.longnet import LongNet

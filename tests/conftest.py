@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
-from hsa.bag import Bag, write_bag
+from hsa.bags.bag import Bag, write_bag
 from hsa.cohorts.cohort import Cohort
 from hsa.files import REPOSITORY
 from hsa.study.study import Study, load

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hsa import pointing
-from hsa.bag import Bag, write_bag
-from hsa.batches import collate
+from hsa.bags.bag import Bag, write_bag
+from hsa.bags.batches import collate
 from hsa.checkpoints import save_fold
 from hsa.errors import InputError
 from hsa.heatmaps import attention, occlusion, probe_score, slide_map

@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hsa import attention, training
-from hsa.bag import read_bag
-from hsa.batches import Batch
+from hsa.bags.bag import read_bag
+from hsa.bags.batches import Batch
 from hsa.costs import activation_bytes, forward_flops, measure_step, saved_bytes
 from hsa.errors import InputError
 from hsa.files import REPOSITORY

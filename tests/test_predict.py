@@ -14,8 +14,9 @@ from matplotlib.image import imread
 from scipy.special import expit, logit
 from typer.testing import CliRunner
 
-from hsa import batches, predict, prescreening, training, worklist
-from hsa.bag import Bag, write_bag
+from hsa import predict, prescreening, training, worklist
+from hsa.bags import batches
+from hsa.bags.bag import Bag, write_bag
 from hsa.checkpoints import load_fold
 from hsa.cli import app
 from hsa.cohorts.cohort import Cohort

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from hsa import checkpoints, training
-from hsa.batches import Bags, collate
+from hsa.bags.batches import Bags, collate
 from hsa.encoders import hub
 from hsa.errors import InputError
 from hsa.files import REPOSITORY

@@ -44,7 +44,7 @@ def imported(module):
     ("entry", "stamped"),
     [
         ("virtual/scan.py", stamps.VIRTUAL),
-        ("encoding.py", stamps.FEATURES),
+        ("bags/encoding.py", stamps.FEATURES),
         ("training.py", (*stamps.FEATURES, *stamps.TRAINING)),
         ("tuning.py", (*stamps.FEATURES, *stamps.TUNING)),
         ("ceilings.py", (*stamps.TRAINING, *stamps.EVALUATION)),
@@ -196,7 +196,9 @@ def test_shares_make_every_bag_once_and_only_the_whole_is_called_made(tmp_path, 
     changes = {"cohort": {"kind": "manifest", "manifest": str(tmp_path / "m.csv")}}
     study = load(smoke_file, changes=changes)
     encoded = []
-    monkeypatch.setattr("hsa.encoding.encode_cohort", lambda slides, *a, **k: encoded.append(list(slides["slide_id"])))
+    monkeypatch.setattr(
+        "hsa.bags.encoding.encode_cohort", lambda slides, *a, **k: encoded.append(list(slides["slide_id"]))
+    )
     for k in (1, 2, 3):
         steps.make_features(study, share=(k, 3), progress=False)
     assert [len(part) for part in encoded] == [3, 2, 2]

@@ -11,8 +11,8 @@ import torch
 from lightning_fabric import Fabric
 
 from hsa import checkpoints, fold, training
-from hsa.bag import Bag, write_bag
-from hsa.batches import Bags
+from hsa.bags.bag import Bag, write_bag
+from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
 from hsa.fold import Run, learning_rate, train_epoch

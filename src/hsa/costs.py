@@ -7,7 +7,7 @@ import time
 import torch
 
 from hsa import attention
-from hsa.batches import Batch
+from hsa.bags.batches import Batch
 from hsa.model import SlideModel
 from hsa.study.settings import Model
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from hsa import losses
-from hsa.batches import Bags, Batch, ahead, collate, deal, draw_masked, sample
+from hsa.bags.batches import Bags, Batch, ahead, collate, deal, draw_masked, sample
 from hsa.checkpoints import Resume, optimiser_tensors, restore_optimiser
 from hsa.errors import InputError
 from hsa.model import SlideModel

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from hsa.batches import Bags, Batch, Tiles, collate
+from hsa.bags.batches import Bags, Batch, Tiles, collate
 from hsa.checkpoints import load_fold
 from hsa.errors import InputError
 from hsa.files import read_json

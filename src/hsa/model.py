@@ -10,7 +10,7 @@ from hsa.pooling import GatedABMIL, MeanPool
 from hsa.study.settings import Model
 
 if TYPE_CHECKING:  # a model knows tensors; what reads bags from files knows it
-    from hsa.batches import Batch
+    from hsa.bags.batches import Batch
 
 STAINS = ("he", "ihc")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from hsa.batches import Bags
+from hsa.bags.batches import Bags
 from hsa.checkpoints import load_fold
 from hsa.errors import InputError
 from hsa.heatmaps import attention, occlusion, probe_score, read_probes

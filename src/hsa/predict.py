@@ -17,14 +17,14 @@ from scipy.special import expit
 
 import hsa
 from hsa import files
-from hsa.bag import read_bag, write_bag
-from hsa.batches import Bags, collate
-from hsa.batches import Tiles as Bagged
+from hsa.bags.bag import read_bag, write_bag
+from hsa.bags.batches import Bags, collate
+from hsa.bags.batches import Tiles as Bagged
+from hsa.bags.encoding import encoder_options
+from hsa.bags.features import encode_slide, source
 from hsa.checkpoints import load_fold
 from hsa.encoders.encoder import TileEncoder, tile_encoder
-from hsa.encoding import encoder_options
 from hsa.errors import InputError
-from hsa.features import encode_slide, source
 from hsa.heatmaps import Score, occlusion, probe_score
 from hsa.slides.slide import Slide
 from hsa.stamps import FEATURES

@@ -14,7 +14,15 @@ from hsa.study.study import Study
 VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
 READERS = tuple(f"slides/readers/{path.name}" for path in sorted((files.PACKAGE / "slides/readers").glob("*.py")))
 FEATURES = (
-    *("slides/slide.py", *READERS, "slides/tissue.py", "slides/tiling.py", "bag.py", "features.py", "encoding.py"),
+    *(
+        "slides/slide.py",
+        *READERS,
+        "slides/tissue.py",
+        "slides/tiling.py",
+        "bags/bag.py",
+        "bags/features.py",
+        "bags/encoding.py",
+    ),
     *(
         "encoders/encoder/encoder.py",
         "encoders/lite0.py",
@@ -24,7 +32,15 @@ FEATURES = (
     ),
 )
 TRAINING = (
-    *("cohorts/manifest.py", "cohorts/cohort.py", "batches.py", "model.py", "longnet.py", "attention.py", "pooling.py"),
+    *(
+        "cohorts/manifest.py",
+        "cohorts/cohort.py",
+        "bags/batches.py",
+        "model.py",
+        "longnet.py",
+        "attention.py",
+        "pooling.py",
+    ),
     *("losses.py", "published.py", "checkpoints.py", "fold.py", "training.py"),
 )
 PROBE = ("probe.py", "ranking.py")

@@ -45,11 +45,11 @@ def make_features(
             all bags made, or makes what is missing.
 
     Raises:
-        InputError: see `hsa.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model, which
+        InputError: see `hsa.bags.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model, which
             is made once for all slides.
     """
-    from hsa.encoding import encode_cohort
-    from hsa.foreign import check_bags
+    from hsa.bags.encoding import encode_cohort
+    from hsa.bags.foreign import check_bags
 
     if share and (study.encoder.name == "imported" or study.encoder.runtime == "openvino-int8"):
         raise InputError(

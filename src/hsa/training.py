@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from hsa import checkpoints, published
-from hsa.batches import Bags
+from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import Cohort, fold_table
 from hsa.cohorts.manifest import HE
 from hsa.files import stamp, write_frame
@@ -25,7 +25,7 @@ from hsa.workers import bar
 
 # What a trained fold depends on in this package. What its bags depend on, they tell themselves.
 MODULES = (
-    *("training.py", "fold.py", "batches.py", "model.py", "losses.py"),
+    *("training.py", "fold.py", "bags/batches.py", "model.py", "losses.py"),
     *("longnet.py", "attention.py", "pooling.py", "published.py"),
 )
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hsa import report, steps, tables
-from hsa.bag import Bag, write_bag
+from hsa.bags.bag import Bag, write_bag
 from hsa.files import REPOSITORY, write_json
 from hsa.study.study import load
 

@@ -10,10 +10,10 @@ from PIL import Image
 from skimage.data import immunohistochemistry
 
 from conftest import write_tiff
-from hsa.bag import read_bag, write_bag
+from hsa.bags.bag import read_bag, write_bag
+from hsa.bags.features import encode_slide
 from hsa.encoders import lite0
 from hsa.encoders.encoder import tile_encoder
-from hsa.features import encode_slide
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import tile_grid, tissue_mask
 from hsa.slides.tissue import optical_density_tissue

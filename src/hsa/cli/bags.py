@@ -26,7 +26,7 @@ def import_(
     quiet: QuietOption = False,
 ) -> None:
     """Take the bags of CLAM, TRIDENT, STAMP, slide2vec or HistoStainAlign. What they do not tell must be given."""
-    from hsa import foreign
+    from hsa.bags import foreign
     from hsa.cohorts import cohort
 
     chosen = load(study)
@@ -51,7 +51,8 @@ def export(
     method: Annotated[str | None, typer.Option(help="for slide embeddings: the method")] = None,
 ) -> None:
     """Write bags in TRIDENT's layout; with --stain and --method slide embeddings, as .h5ad if the target ends so."""
-    from hsa import export, steps
+    from hsa import steps
+    from hsa.bags import export
 
     chosen = load(study)
     if (stain is None) != (method is None):

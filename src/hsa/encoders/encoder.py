@@ -185,7 +185,7 @@ def quantise(name: str, folder: str | Path, tiles: np.ndarray, **options) -> dic
     Args:
         name: of the encoder: lite0-mid or a foundation model.
         folder: where the model goes.
-        tiles: (N, S, S, 3) uint8, from slides drawn at random (`hsa.features.sample_tiles`).
+        tiles: (N, S, S, 3) uint8, from slides drawn at random (`hsa.bags.features.sample_tiles`).
         options: fields of `Options`.
 
     Returns:

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from hsa import export
-from hsa.bag import Bag, write_bag
+from hsa.bags import export
+from hsa.bags.bag import Bag, write_bag
+from hsa.bags.export import embeddings_to_trident, to_h5ad, to_trident
+from hsa.bags.foreign import read_foreign
 from hsa.cli import app
 from hsa.errors import InputError
-from hsa.export import embeddings_to_trident, to_h5ad, to_trident
-from hsa.foreign import read_foreign
 
 CELLS = np.stack([np.arange(12) % 4, np.arange(12) // 4], axis=1)
 ATTRS = {"mpp": 0.2527, "tile_px": 256, "tile_px_level0": 507, "encoder": "lite0-mid", "stamp": "x"}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import hsa
-from hsa.bag import Bag
+from hsa.bags.bag import Bag
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.readers import slide_files

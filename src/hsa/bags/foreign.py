@@ -13,11 +13,11 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 import hsa
-from hsa.bag import Bag, attributes, check_arrays, write_bag
+from hsa.bags.bag import Bag, attributes, check_arrays, write_bag
+from hsa.bags.features import sha256
+from hsa.bags.layouts import SUFFIXES, Told, read_layout
 from hsa.errors import InputError
-from hsa.features import sha256
 from hsa.files import read_json, stamp, write_json
-from hsa.layouts import SUFFIXES, Told, read_layout
 from hsa.slides.slide import PLAUSIBLE_MPP, Slide
 from hsa.workers import bar
 
@@ -53,7 +53,7 @@ def read_foreign(
         encoder: name of the tile encoder.
 
     Returns:
-        Corners in level-0 px, features as float16, attributes as of `hsa.features.encode_slide`, with `source_tool`
+        Corners in level-0 px, features as float16, attributes as of `hsa.bags.features.encode_slide`, with `source_tool`
         and, where tiles overlap, `overlap_warning`. A slide without tissue has no rows.
 
     Raises:
@@ -88,7 +88,7 @@ def read_foreign(
         "encoder_dim": found.features.shape[1],
         "hsa_version": hsa.__version__,
     }
-    attrs["stamp"] = stamp(attrs, "foreign.py", "layouts.py")
+    attrs["stamp"] = stamp(attrs, "bags/foreign.py", "bags/layouts.py")
     bag = Bag(found.features.astype(np.float16), _level0(where, found.corners, told, size), attrs)
     check_arrays(path, bag.features, bag.coords)
     _check_tiles(where, bag)

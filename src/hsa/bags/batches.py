@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hsa.bag import read_bag
+from hsa.bags.bag import read_bag
 from hsa.errors import InputError
 from hsa.longnet import check_scale
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hsa.bag import Bag, read_bag, write_bag
-from hsa.batches import Bags
+from hsa.bags.bag import Bag, read_bag, write_bag
+from hsa.bags.batches import Bags
+from hsa.bags.foreign import check_bags, import_bags, read_foreign
 from hsa.cli import app
 from hsa.errors import InputError
-from hsa.foreign import check_bags, import_bags, read_foreign
 
 N, D = 12, 5
 CELLS = np.stack([np.arange(N) % 4, np.arange(N) // 4], axis=1)  # a grid of tiles, 4 wide

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hsa.bag import plain_attribute, plain_dataset
+from hsa.bags.bag import plain_attribute, plain_dataset
 from hsa.errors import InputError
 
 SUFFIXES = (".h5", ".npz", ".pt")

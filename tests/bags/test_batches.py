@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from hsa.bag import Bag, write_bag
-from hsa.batches import Bags, ahead, collate, deal, draw_masked, sample
+from hsa.bags.bag import Bag, write_bag
+from hsa.bags.batches import Bags, ahead, collate, deal, draw_masked, sample
 from hsa.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hsa import files
-from hsa.bag import attributes, write_bag
+from hsa.bags.bag import attributes, write_bag
+from hsa.bags.features import encode_slide, sample_tiles, source
 from hsa.encoders.encoder import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
 from hsa.errors import InputError
-from hsa.features import encode_slide, sample_tiles, source
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, run
 

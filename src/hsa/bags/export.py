@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import hsa
-from hsa.bag import Bag, attributes, read_bag
+from hsa.bags.bag import Bag, attributes, read_bag
 from hsa.errors import InputError
 from hsa.files import replacing
 

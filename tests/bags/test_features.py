@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import typer
 
-from hsa import encoding
-from hsa.bag import Bag, read_bag, write_bag
+from hsa.bags import encoding
+from hsa.bags.bag import Bag, read_bag, write_bag
+from hsa.bags.encoding import encode_cohort
+from hsa.bags.features import encode_slide, sample_tiles
 from hsa.cli.common import told
 from hsa.encoders.encoder import TileEncoder
-from hsa.encoding import encode_cohort
 from hsa.errors import InputError
-from hsa.features import encode_slide, sample_tiles
 from hsa.files import read_json
 from hsa.slides import tiling
 from hsa.slides.slide import Slide
