@@ -14,15 +14,15 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from hsa import attention
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import collate
 from hsa.cohorts.cohort import Cohort
 from hsa.fold import Run, loss_terms
-from hsa.longnet import LongNet
-from hsa.model import SlideModel
-from hsa.pooling import GatedABMIL
-from hsa.published import GIGAPATH
+from hsa.models import attention
+from hsa.models.longnet import LongNet
+from hsa.models.model import SlideModel
+from hsa.models.pooling import GatedABMIL
+from hsa.models.published import GIGAPATH
 from hsa.study.study import load
 from hsa.training import fit
 

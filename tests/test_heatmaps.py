@@ -8,10 +8,10 @@ import torch
 from hsa import pointing
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import collate
-from hsa.checkpoints import save_fold
 from hsa.errors import InputError
 from hsa.heatmaps import attention, occlusion, probe_score, slide_map
-from hsa.model import SlideModel
+from hsa.models.checkpoints import save_fold
+from hsa.models.model import SlideModel
 from hsa.pointing import evaluate_maps, score_map, summarise_maps, tile_truth
 from hsa.study import study
 from hsa.study.settings import Model

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hsa import attention, training
+from hsa import training
 from hsa.bags.bag import read_bag
 from hsa.bags.batches import Batch
 from hsa.costs import activation_bytes, forward_flops, measure_step, saved_bytes
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.model import SlideModel
+from hsa.models import attention
+from hsa.models.model import SlideModel
 from hsa.plan import describe, plan
 from hsa.study.settings import Candidate, Model, Tuning
 from hsa.study.study import load

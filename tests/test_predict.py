@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from hsa import predict, prescreening, training, worklist
 from hsa.bags import batches
 from hsa.bags.bag import Bag, write_bag
-from hsa.checkpoints import load_fold
 from hsa.cli import app
 from hsa.cohorts.cohort import Cohort
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
+from hsa.models.checkpoints import load_fold
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from hsa.study.study import load

@@ -10,14 +10,15 @@ import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 
-from hsa import checkpoints, fold, training
+from hsa import fold, training
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
 from hsa.fold import Run, learning_rate, train_epoch
-from hsa.longnet import LongNet
-from hsa.model import SlideModel
+from hsa.models import checkpoints
+from hsa.models.longnet import LongNet
+from hsa.models.model import SlideModel
 from hsa.study.settings import Marker, Training
 
 CASES, WIDTH = 21, 6

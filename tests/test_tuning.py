@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from hsa import checkpoints, files, steps, tuning
+from hsa import files, steps, tuning
+from hsa.models import checkpoints
 from hsa.study.settings import Candidate, Tuning
 
 GOOD, BAD = Candidate(lr=1e-2), Candidate(lr=1e-9)

@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from hsa import attention
 from hsa.bags.batches import Batch
-from hsa.model import SlideModel
+from hsa.models import attention
+from hsa.models.model import SlideModel
 from hsa.study.settings import Model
 
 # A CPU's own time does not depend on what else runs there; a GPU's is not the process's, so the wall's is taken.

@@ -18,11 +18,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from hsa import losses
 from hsa.bags.batches import Bags, Batch, ahead, collate, deal, draw_masked, sample
-from hsa.checkpoints import Resume, optimiser_tensors, restore_optimiser
 from hsa.errors import InputError
-from hsa.model import SlideModel
+from hsa.models import losses
+from hsa.models.checkpoints import Resume, optimiser_tensors, restore_optimiser
+from hsa.models.model import SlideModel
 from hsa.study.settings import Loss, Training
 
 Terms = dict[str, float]

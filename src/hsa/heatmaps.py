@@ -12,11 +12,11 @@ import torch
 from scipy.special import logsumexp
 
 from hsa.bags.batches import Bags, Batch, Tiles, collate
-from hsa.checkpoints import load_fold
 from hsa.errors import InputError
 from hsa.files import read_json
-from hsa.model import SlideModel
-from hsa.pooling import GatedABMIL
+from hsa.models.checkpoints import load_fold
+from hsa.models.model import SlideModel
+from hsa.models.pooling import GatedABMIL
 from hsa.study.study import Study
 
 Score = Callable[[Batch], np.ndarray]

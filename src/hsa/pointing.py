@@ -10,10 +10,10 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from hsa.bags.batches import Bags
-from hsa.checkpoints import load_fold
 from hsa.errors import InputError
 from hsa.heatmaps import attention, occlusion, probe_score, read_probes
 from hsa.metrics import patient_draws
+from hsa.models.checkpoints import load_fold
 from hsa.study.study import Study
 
 if TYPE_CHECKING:  # numba is heavy, and only the truth of virtual tissue needs it

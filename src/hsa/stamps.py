@@ -36,12 +36,12 @@ TRAINING = (
         "cohorts/manifest.py",
         "cohorts/cohort.py",
         "bags/batches.py",
-        "model.py",
-        "longnet.py",
-        "attention.py",
-        "pooling.py",
+        "models/model.py",
+        "models/longnet.py",
+        "models/attention.py",
+        "models/pooling.py",
     ),
-    *("losses.py", "published.py", "checkpoints.py", "fold.py", "training.py"),
+    *("models/losses.py", "models/published.py", "models/checkpoints.py", "fold.py", "training.py"),
 )
 PROBE = ("probe.py", "ranking.py")
 TUNING = (*TRAINING, *PROBE, "tuning.py")
@@ -99,7 +99,7 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
 def _weights(study: Study) -> str | None:
     if study.model.weights is None:
         return None
-    from hsa import published
+    from hsa.models import published
 
     return published.fingerprint(published.path_of(study.model, study.file))
 

@@ -142,7 +142,7 @@ def embeddings(study: Study, marker: str, method: str, stain: str, progress: boo
 
 def describe(study: Study, marker: str, method: str) -> dict[str, Any]:
     """Describe a trained method in one row: title, slide encoder, losses, trained parameters, embedding width."""
-    from hsa.checkpoints import load_fold
+    from hsa.models.checkpoints import load_fold
 
     study = study.at(study.seed)
     train(study, marker, method)

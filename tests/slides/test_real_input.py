@@ -41,7 +41,7 @@ def ihc(tmp_path):
 def embedded(bag):
     """Embedding (1, 32) of a bag by an untrained slide encoder."""
     torch = pytest.importorskip("torch")
-    longnet = pytest.importorskip("hsa.longnet")
+    longnet = pytest.importorskip("hsa.models.longnet")
     torch.manual_seed(0)
     model = longnet.LongNet(
         in_dim=512, dim=32, depth=2, heads=4, mlp_ratio=2.0, segment_lengths=[16, 64], dilated_ratios=[1, 2]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hsa.bags.bag import read_bag
 from hsa.errors import InputError
-from hsa.longnet import check_scale
+from hsa.models.longnet import check_scale
 
 Tiles = tuple[np.ndarray, np.ndarray]  # features (N, D) and coordinates (N, 2) of one slide
 Made = TypeVar("Made")

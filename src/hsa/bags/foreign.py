@@ -273,7 +273,7 @@ def _level0(where: str, corners: np.ndarray, told: Told, size: float) -> np.ndar
 
 def _check_tiles(where: str, bag: Bag) -> None:
     """Refuse tiles that stand twice or crowd together; note those that overlap."""
-    from hsa.longnet import check_scale  # imports torch
+    from hsa.models.longnet import check_scale  # imports torch
 
     if len(bag.coords) < 2:
         return

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hsa.attention import dilated_attention
 from hsa.errors import InputError
-from hsa.pooling import masked_mean
+from hsa.models.attention import dilated_attention
+from hsa.models.pooling import masked_mean
 
 GRID = 1000  # cells a side of the published position table; beyond it, positions would wrap
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hsa.longnet import LongNet
-from hsa.pooling import GatedABMIL, MeanPool
+from hsa.models.longnet import LongNet
+from hsa.models.pooling import GatedABMIL, MeanPool
 from hsa.study.settings import Model
 
 if TYPE_CHECKING:  # a model knows tensors; what reads bags from files knows it
@@ -23,7 +23,7 @@ class SlideModel(nn.Module):
     other tile encoders come in any scale, and what sets the two stains apart in every tile would be the first
     thing that InfoNCE spends itself on. A masked tile is zero after standardisation: the average tile.
 
-    Published weights are no business of this class (see `hsa.published.start`), so that a trained model is read
+    Published weights are no business of this class (see `hsa.models.published.start`), so that a trained model is read
     back without them.
 
     Args:

@@ -6,14 +6,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from hsa import checkpoints, training
+from hsa import training
 from hsa.bags.batches import Bags, collate
 from hsa.encoders import hub
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.longnet import LongNet
-from hsa.model import SlideModel
-from hsa.published import GIGAPATH, fingerprint, load_published, path_of, segment_lengths, start
+from hsa.models import checkpoints
+from hsa.models.longnet import LongNet
+from hsa.models.model import SlideModel
+from hsa.models.published import GIGAPATH, fingerprint, load_published, path_of, segment_lengths, start
 from hsa.study.settings import Model
 from hsa.study.study import load
 
@@ -43,7 +44,7 @@ def test_published_configuration():
 
 
 def test_names_are_those_of_the_published_checkpoint():
-    golden = np.load(Path(__file__).parent / "data" / "longnet.npz")
+    golden = np.load(Path(__file__).parents[1] / "data" / "longnet.npz")
     meta = json.loads(str(golden["a_meta"]))
     with torch.device("meta"):
         model = LongNet(**GIGAPATH | {"in_dim": 48, "dim": 256, "depth": 8})

@@ -8,11 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hsa import attention
 from hsa.errors import InputError
-from hsa.longnet import LongNet, check_scale
+from hsa.models import attention
+from hsa.models.longnet import LongNet, check_scale
 
-GOLDEN = np.load(Path(__file__).parent / "data" / "longnet.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "data" / "longnet.npz")
 
 
 def golden_weights(name, shape):

@@ -14,7 +14,7 @@ from torch import Tensor
 import hsa
 from hsa.errors import InputError
 from hsa.files import read_json, replacing, write_json
-from hsa.model import SlideModel
+from hsa.models.model import SlideModel
 from hsa.study.settings import Model
 
 Weights = dict[str, Tensor]

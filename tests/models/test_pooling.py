@@ -1,6 +1,6 @@
 import torch
 
-from hsa.pooling import GatedABMIL, MeanPool
+from hsa.models.pooling import GatedABMIL, MeanPool
 
 
 def padded_batch():

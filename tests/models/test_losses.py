@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hsa.errors import InputError
-from hsa.losses import classification, info_nce, intra_modality
+from hsa.models.losses import classification, info_nce, intra_modality
 
 
 def embeddings(*shape, seed=0):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hsa.errors import InputError
-from hsa.longnet import LongNet
+from hsa.models.longnet import LongNet
 from hsa.study.settings import Model
 
 WHERE = "https://huggingface.co/prov-gigapath/prov-gigapath"  # gated: one asks for access there
