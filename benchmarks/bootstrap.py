@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.stats import norm
 from sklearn import metrics as sk
 
-from hsa.comparison import delong, paired_bootstrap
-from hsa.metrics import METRICS, bootstrap, point
+from hsa.evaluation.comparison import delong, paired_bootstrap
+from hsa.evaluation.metrics import METRICS, bootstrap, point
 
 GAIN = 0.05  # AUC of the second method less that of the first
 SHORT = dict(zip(METRICS, ("F1", "AUC", "precision", "recall", "balanced", "AP"), strict=True))

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pandas as pd
 
-from hsa.alignment import mean_interval
-from hsa.probe import feature_columns
+from hsa.evaluation.alignment import mean_interval
+from hsa.evaluation.probe import feature_columns
 from hsa.study.study import Study, load
 
 PERMUTATIONS = 1000

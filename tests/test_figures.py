@@ -14,9 +14,10 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
 
-from hsa import categories, figures
-from hsa.calibration import reliability_bins
+from hsa import figures
 from hsa.errors import InputError
+from hsa.evaluation import categories
+from hsa.evaluation.calibration import reliability_bins
 from hsa.figures import style
 from hsa.study.settings import Marker
 

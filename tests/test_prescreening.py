@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from hsa import decision, figures, prescreening
-from hsa.calibration import calibration_error, reliability_bins
 from hsa.errors import InputError
+from hsa.evaluation.calibration import calibration_error, reliability_bins
 
 FOLDS = 5
 

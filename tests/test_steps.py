@@ -47,8 +47,8 @@ def imported(module):
         ("bags/encoding.py", stamps.FEATURES),
         ("training.py", (*stamps.FEATURES, *stamps.TRAINING)),
         ("tuning.py", (*stamps.FEATURES, *stamps.TUNING)),
-        ("ceilings.py", (*stamps.TRAINING, *stamps.EVALUATION)),
-        ("evaluation.py", (*stamps.VIRTUAL, *stamps.FEATURES, *stamps.TRAINING, *stamps.EVALUATION)),
+        ("evaluation/evaluate/ceilings.py", (*stamps.TRAINING, *stamps.EVALUATION)),
+        ("evaluation/evaluate/evaluate.py", (*stamps.VIRTUAL, *stamps.FEATURES, *stamps.TRAINING, *stamps.EVALUATION)),
     ],
 )
 def test_a_stamp_covers_every_module_that_a_step_imports(entry, stamped):

@@ -1,8 +1,9 @@
 import pandas as pd
 import pytest
 
-from hsa import categories, files, pieces, prescreening_tables, reference, sentences, tables
+from hsa import files, pieces, prescreening_tables, reference, sentences, tables
 from hsa.errors import InputError
+from hsa.evaluation import categories
 from hsa.files import REPOSITORY
 from hsa.study.settings import Marker
 from hsa.study.study import load

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from hsa.metrics import patient_draws
+from hsa.evaluation.metrics import patient_draws
 from hsa.prescreening import folds_of, spread
 
 CHANCES = tuple(np.arange(1, 61) / 100)

@@ -24,7 +24,7 @@ from hsa.bags.encoding import encoder_options
 from hsa.bags.features import encode_slide, source
 from hsa.encoders.encoder import TileEncoder, tile_encoder
 from hsa.errors import InputError
-from hsa.heatmaps import Score, occlusion, probe_score
+from hsa.evaluation.heatmaps import Score, occlusion, probe_score
 from hsa.models.checkpoints import load_fold
 from hsa.slides.slide import Slide
 from hsa.stamps import FEATURES

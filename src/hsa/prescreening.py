@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hsa.errors import InputError
-from hsa.metrics import patient_draws
+from hsa.evaluation.metrics import patient_draws
 
 TARGETS = (0.8, 0.9, 0.95)
 MEASURES = ("sensitivity", "specificity", "npv", "ppv", "saved", "missed")

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hsa import figures, pieces, sentences, tables
-from hsa.ceilings import TITLES as CEILINGS
-from hsa.evaluation import ASSUMED
+from hsa.evaluation.ceilings import TITLES as CEILINGS
+from hsa.evaluation.evaluate import ASSUMED
+from hsa.evaluation.power import cases_needed
 from hsa.files import read_json
-from hsa.power import cases_needed
 
 STUDIES = ("reference", "no-signal", "shuffled-pairs")
 _ABSENT = (

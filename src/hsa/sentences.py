@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hsa.comparison import holm, with_seeds
+from hsa.evaluation.comparison import holm, with_seeds
 from hsa.tables import Summary, compared, interval, markers_of, p_value, seeds_too
 
 

@@ -43,11 +43,24 @@ TRAINING = (
     ),
     *("models/losses.py", "models/published.py", "models/checkpoints.py", "fold.py", "training.py"),
 )
-PROBE = ("probe.py", "ranking.py")
+PROBE = ("evaluation/evaluate/probe.py", "evaluation/evaluate/ranking.py")
 TUNING = (*TRAINING, *PROBE, "tuning.py")
 EVALUATION = (
-    *(*PROBE, "metrics.py", "comparison.py", "alignment.py", "ceilings.py", "calibration.py", "power.py"),
-    *("categories.py", "heatmaps.py", "pointing.py", "evaluation.py"),
+    *(
+        *PROBE,
+        "evaluation/evaluate/metrics.py",
+        "evaluation/evaluate/comparison.py",
+        "evaluation/evaluate/alignment.py",
+        "evaluation/evaluate/ceilings.py",
+        "evaluation/evaluate/calibration.py",
+        "evaluation/evaluate/power.py",
+    ),
+    *(
+        "evaluation/evaluate/categories.py",
+        "evaluation/evaluate/heatmaps.py",
+        "evaluation/evaluate/pointing.py",
+        "evaluation/evaluate/evaluate.py",
+    ),
 )
 
 

@@ -87,7 +87,7 @@ def tune(study: Study, marker: str, method: str, progress: bool = True) -> dict[
 
 def train(study: Study, marker: str, method: str, progress: bool = True) -> None:
     """Fit one method on every fold of one marker, with every seed, embed all its slides, and fit the probe."""
-    from hsa.probe import probe_folds
+    from hsa.evaluation.probe import probe_folds
     from hsa.training import fit
 
     study.require_marker(marker)
@@ -186,10 +186,10 @@ def evaluate(study: Study, marker: str, progress: bool = True) -> dict[str, Any]
     """Evaluate every method of one marker, over all seeds.
 
     Returns:
-        What evaluation.json holds, see `hsa.evaluation.evaluate`.
+        What evaluation.json holds, see `hsa.evaluation.evaluate.evaluate`.
     """
-    from hsa.evaluation import evaluate as run
-    from hsa.probe import majority
+    from hsa.evaluation.evaluate import evaluate as run
+    from hsa.evaluation.probe import majority
 
     study.require_marker(marker)
     folder, current = study.paths.marker(marker), stamp(study, "evaluate", marker)
@@ -219,8 +219,8 @@ def _over_seeds(study: Study, read: Callable[[Study], pd.DataFrame]) -> pd.DataF
 
 def _ceilings(study: Study, marker: str, folds: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Predict from what a model of H&E slides never sees: the truth, if it is known, and the IHC slides."""
-    from hsa.ceilings import oracle_embeddings
-    from hsa.probe import probe_folds
+    from hsa.evaluation.ceilings import oracle_embeddings
+    from hsa.evaluation.probe import probe_folds
 
     def probed(embeddings: pd.DataFrame, stain: str) -> pd.DataFrame:
         first = study.markers[marker].first_positive
@@ -241,7 +241,7 @@ def _maps(study: Study, marker: str) -> dict[str, pd.DataFrame]:
     """Score the heat maps of the compared methods, and of some that have learned nothing, where the truth is known."""
     if not isinstance(study.cohort, VirtualCohort):
         return {}
-    from hsa.pointing import evaluate_maps
+    from hsa.evaluation.pointing import evaluate_maps
 
     plain = [name for name, method in study.methods.items() if not method.losses and method.encoder != "colour"]
     maps = {name: evaluate_maps(study, marker, name) for name in (*plain, study.baseline, study.full)}
@@ -258,7 +258,7 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
         "categories": stain -> method -> metric over all classes, empty unless there are more than two; "holm": test ->
         stain -> p, corrected over the stains; "power"; "published": stain -> value, low, high.
     """
-    from hsa.comparison import holm
+    from hsa.evaluation.comparison import holm
     from hsa.report import provenance
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hsa import steps
-from hsa.ceilings import TITLES as CEILINGS
-from hsa.comparison import with_seeds
+from hsa.evaluation.ceilings import TITLES as CEILINGS
+from hsa.evaluation.comparison import with_seeds
 from hsa.study.study import Study
 
 Summary = dict[str, Any]

@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from hsa.cohorts.cohort import Cohort
+from hsa.evaluation.probe import probe_folds
 from hsa.files import write_frame, write_json
-from hsa.probe import probe_folds
 from hsa.study.settings import Training
 from hsa.study.study import Study
 from hsa.training import fit

@@ -28,7 +28,7 @@ def paired_shuffled(ax: Axes, similar: pd.DataFrame, titles: Mapping[str, str] |
 
     Args:
         ax: where to draw.
-        similar: `hsa.alignment.similarities` of each method, with a column method.
+        similar: `hsa.evaluation.alignment.similarities` of each method, with a column method.
         titles: method -> name to show.
 
     Returns:
@@ -81,7 +81,7 @@ def recall_bars(ax: Axes, table: pd.DataFrame, titles: Mapping[str, str] | None 
 
     Args:
         ax: where to draw.
-        table: `hsa.alignment.recall`; bars of one group differ by method, if there is such a column (then one
+        table: `hsa.evaluation.alignment.recall`; bars of one group differ by method, if there is such a column (then one
             direction must be chosen), else by direction.
         titles: method -> name to show.
 
@@ -131,7 +131,7 @@ def umap_scatter(
 
     Args:
         ax: where to draw.
-        placed: frame of `hsa.alignment.umap_coordinates`.
+        placed: frame of `hsa.evaluation.alignment.umap_coordinates`.
         hue: "label" or "stain".
         trust: trustworthiness, written in the corner.
         links: draw a thin line between the two slides of each test case.

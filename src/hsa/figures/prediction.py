@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from sklearn.metrics import roc_curve
 
-from hsa.calibration import calibration_error, reliability_bins
+from hsa.evaluation.calibration import calibration_error, reliability_bins
+from hsa.evaluation.metrics import point
 from hsa.figures.style import (
     CLASS_NAMES,
     DASHES,
@@ -20,7 +21,6 @@ from hsa.figures.style import (
     SPLITS,
     colour,
 )
-from hsa.metrics import point
 
 
 def roc(
@@ -65,7 +65,7 @@ def confusion(ax: Axes, counts: pd.DataFrame, first_positive: int = 1) -> Axes:
 
     Args:
         ax: where to draw.
-        counts: of `hsa.categories.confusion`: true (rows) by predicted class (columns), lowest first.
+        counts: of `hsa.evaluation.categories.confusion`: true (rows) by predicted class (columns), lowest first.
         first_positive: number of the lowest class that counts as positive; where there are more than two, lines part
             these from the others.
 

@@ -124,7 +124,7 @@ def calibration(
 
     Args:
         ax: where to draw.
-        before: frame of `hsa.calibration.reliability_bins` for the probe's scores.
+        before: frame of `hsa.evaluation.calibration.reliability_bins` for the probe's scores.
         after: the same for recalibrated ones.
         method: sets the colour.
         positive: name of the positive class.

@@ -1,6 +1,6 @@
 """Which tiles a prediction rests on: the importance of each tile of an H&E slide.
 
-By occlusion for any slide encoder, or the weights of gated attention. `hsa.pointing` scores these maps.
+By occlusion for any slide encoder, or the weights of gated attention. `hsa.evaluation.pointing` scores these maps.
 """
 
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
 
     Args:
         model: slide encoder of the fold, in eval mode, on the CPU.
-        probe: of the same fold, as `hsa.probe.probe_folds` gives it.
+        probe: of the same fold, as `hsa.evaluation.probe.probe_folds` gives it.
 
     Raises:
         InputError: on the first call, if probe and embeddings differ in width.

@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from hsa import pointing
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import collate
 from hsa.errors import InputError
-from hsa.heatmaps import attention, occlusion, probe_score, slide_map
+from hsa.evaluation import pointing
+from hsa.evaluation.heatmaps import attention, occlusion, probe_score, slide_map
+from hsa.evaluation.pointing import evaluate_maps, score_map, summarise_maps, tile_truth
 from hsa.models.checkpoints import save_fold
 from hsa.models.model import SlideModel
-from hsa.pointing import evaluate_maps, score_map, summarise_maps, tile_truth
 from hsa.study import study
 from hsa.study.settings import Model
 from hsa.virtual.recipe import Recipe, section_truth

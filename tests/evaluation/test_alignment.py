@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hsa.alignment import (
+from hsa.errors import InputError
+from hsa.evaluation.alignment import (
     alignment_gain,
     geometry,
     mean_interval,
@@ -16,7 +17,6 @@ from hsa.alignment import (
     summary,
     umap_coordinates,
 )
-from hsa.errors import InputError
 
 
 def embeddings(cases=40, dim=16, noise=0.3, folds=2, offset=0.0, seed=0):

@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from hsa.calibration import calibration_error, reliability_bins
 from test_metrics import predictions, seeds
+
+from hsa.evaluation.calibration import calibration_error, reliability_bins
 
 
 def test_reliability_bins_hold_every_case_and_their_means():

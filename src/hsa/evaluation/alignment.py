@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hsa.comparison import signed_rank
 from hsa.errors import InputError
-from hsa.metrics import patient_draws
-from hsa.probe import feature_columns
+from hsa.evaluation.comparison import signed_rank
+from hsa.evaluation.metrics import patient_draws
+from hsa.evaluation.probe import feature_columns
 
 DIRECTIONS = ("H&E to IHC", "IHC to H&E")
 

@@ -7,8 +7,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from hsa.errors import InputError
-from hsa.metrics import point
-from hsa.probe import feature_columns, majority, probe_folds, search_strength
+from hsa.evaluation.metrics import point
+from hsa.evaluation.probe import feature_columns, majority, probe_folds, search_strength
 
 
 def embeddings(cases=60, dim=12, shift=0.0, folds=5, seed=0):

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from hsa.comparison import delong
 from hsa.errors import InputError
-from hsa.power import auc_variance, cases_needed, detectable_difference
+from hsa.evaluation.comparison import delong
+from hsa.evaluation.power import auc_variance, cases_needed, detectable_difference
 
 
 def two_methods(rng, cases, prevalence, aucs, correlation):

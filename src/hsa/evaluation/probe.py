@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from hsa.errors import InputError
-from hsa.ranking import average_precision
+from hsa.evaluation.ranking import average_precision
 
 STRENGTHS = np.logspace(-3, 2, 100)  # candidates for C, the inverse of the L2 penalty
 DRAWS = 40

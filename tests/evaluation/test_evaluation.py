@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa.alignment import DIRECTIONS
-from hsa.evaluation import evaluate
+from hsa.evaluation.alignment import DIRECTIONS
+from hsa.evaluation.evaluate import evaluate
+from hsa.evaluation.probe import majority, probe_folds
 from hsa.files import REPOSITORY, read_json
-from hsa.probe import majority, probe_folds
 from hsa.study.study import load
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from hsa.errors import InputError
-from hsa.ranking import auc_and_precision
+from hsa.evaluation.ranking import auc_and_precision
 
 METRICS = (
     "weighted_f1",
@@ -88,7 +88,7 @@ def within_folds(predictions: pd.DataFrame) -> float:
         InputError: as `point`, or there is no column `fold`.
     """
     if "fold" not in predictions:
-        raise InputError("predictions: column 'fold' is missing; give the frame of hsa.probe.")
+        raise InputError("predictions: column 'fold' is missing; give the frame of hsa.evaluation.probe.")
     return float(np.mean([_within(table) for table in by_seed(predictions)]))
 
 
@@ -265,7 +265,7 @@ def checked(predictions: pd.DataFrame) -> pd.DataFrame:
     """Give the frame back if it is a Predictions frame that can be scored, else raise InputError."""
     missing = {"case_id", "patient_id", "label", "score", "pred"} - set(predictions.columns)
     if missing:
-        raise InputError(f"predictions: column {sorted(missing)} is missing; give the frame of hsa.probe.")
+        raise InputError(f"predictions: column {sorted(missing)} is missing; give the frame of hsa.evaluation.probe.")
     if not all(np.isfinite(predictions[name].to_numpy(float)).all() for name in ("label", "score", "pred")):
         raise InputError("predictions: label, score or pred holds NaN or infinity; drop or predict these cases.")
     if set(predictions["label"]) != {0, 1} or not set(predictions["pred"]) <= {0, 1}:

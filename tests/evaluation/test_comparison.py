@@ -5,9 +5,9 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from hsa.comparison import confidence_gain, delong, holm, paired_bootstrap, signed_rank, with_seeds
 from hsa.errors import InputError
-from hsa.metrics import METRICS, patient_draws, point
+from hsa.evaluation.comparison import confidence_gain, delong, holm, paired_bootstrap, signed_rank, with_seeds
+from hsa.evaluation.metrics import METRICS, patient_draws, point
 
 
 def two_methods(cases=40, patients=None, seed=0, digits=1, gain=0.5):

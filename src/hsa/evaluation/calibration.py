@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from hsa.metrics import by_seed
+from hsa.evaluation.metrics import by_seed
 
 
 def reliability_bins(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
@@ -21,7 +21,7 @@ def reliability_bins(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
         interval of observed), n (cases).
 
     Raises:
-        InputError: as `hsa.metrics.point`.
+        InputError: as `hsa.evaluation.metrics.point`.
     """
     tables = by_seed(predictions)
     table = pd.concat(tables, ignore_index=True)

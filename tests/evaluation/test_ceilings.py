@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa.ceilings import oracle_embeddings
 from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
-from hsa.probe import probe_folds
+from hsa.evaluation.ceilings import oracle_embeddings
+from hsa.evaluation.probe import probe_folds
 
 
 def test_the_oracle_reads_the_latents_of_its_own_case(tiny_study, tiny_cohort):

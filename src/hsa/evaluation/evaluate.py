@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from hsa import alignment, categories, comparison, metrics
-from hsa.calibration import calibration_error
 from hsa.errors import InputError
+from hsa.evaluation import alignment, categories, comparison, metrics
+from hsa.evaluation.calibration import calibration_error
+from hsa.evaluation.pointing import summarise_maps
+from hsa.evaluation.power import detectable_difference
 from hsa.files import write_frame, write_json
-from hsa.pointing import summarise_maps
-from hsa.power import detectable_difference
 from hsa.study.study import Study
 
 Embeddings = Callable[[str, int], tuple[pd.DataFrame, pd.DataFrame]]
@@ -40,7 +40,7 @@ def evaluate(
         predictions: method -> Predictions frame with `seed` and `split`; majority first.
         ceilings: likewise, of what is no prediction from H&E slides.
         embeddings: (method, seed) -> H&E and IHC embeddings of all folds, for the alignment measures.
-        maps: method -> scores of its heat maps, of `hsa.pointing.evaluate_maps`; empty if no truth is known.
+        maps: method -> scores of its heat maps, of `hsa.evaluation.pointing.evaluate_maps`; empty if no truth is known.
         folder: where the files go.
         stamp: fingerprint to store with them.
 

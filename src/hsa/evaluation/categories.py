@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hsa.errors import InputError
-from hsa.metrics import patient_draws
+from hsa.evaluation.metrics import patient_draws
 
 METRICS = ("weighted_f1", "macro_precision", "macro_recall", "quadratic_kappa")
 

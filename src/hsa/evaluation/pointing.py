@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from hsa.bags.batches import Bags
 from hsa.errors import InputError
-from hsa.heatmaps import attention, occlusion, probe_score, read_probes
-from hsa.metrics import patient_draws
+from hsa.evaluation.heatmaps import attention, occlusion, probe_score, read_probes
+from hsa.evaluation.metrics import patient_draws
 from hsa.models.checkpoints import load_fold
 from hsa.study.study import Study
 

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from hsa.errors import InputError
-from hsa.metrics import METRICS, bootstrap_values, by_seed, intervals, seed_values
+from hsa.evaluation.metrics import METRICS, bootstrap_values, by_seed, intervals, seed_values
 
 
 def paired_bootstrap(
@@ -27,7 +27,7 @@ def paired_bootstrap(
 
     Returns:
         Metric name -> value, low, high, n, skipped, seeds, seed_sd (of the differences seed by seed), as
-        `hsa.metrics.intervals`.
+        `hsa.evaluation.metrics.intervals`.
 
     Raises:
         InputError: the two hold different cases, labels, patients or seeds.

@@ -7,9 +7,9 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn import metrics as sk
 
-from hsa.comparison import delong
 from hsa.errors import InputError
-from hsa.metrics import (
+from hsa.evaluation.comparison import delong
+from hsa.evaluation.metrics import (
     METRICS,
     bootstrap,
     bootstrap_values,

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from hsa import categories
 from hsa.errors import InputError
-from hsa.metrics import patient_draws
+from hsa.evaluation import categories
+from hsa.evaluation.metrics import patient_draws
 
 
 def predictions(n=150, seeds=1, seed=0, keep=0.6):
