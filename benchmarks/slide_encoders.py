@@ -17,14 +17,14 @@ from lightning_fabric import Fabric
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import collate
 from hsa.cohorts.cohort import Cohort
-from hsa.fold import Run, loss_terms
 from hsa.models import attention
 from hsa.models.longnet import LongNet
 from hsa.models.model import SlideModel
 from hsa.models.pooling import GatedABMIL
 from hsa.models.published import GIGAPATH
 from hsa.study.study import load
-from hsa.training import fit
+from hsa.training.fit import fit
+from hsa.training.fold import Run, loss_terms
 
 STUDY = Path(__file__).parents[1] / "studies" / "virtual.yml"
 

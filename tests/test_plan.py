@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hsa import training
 from hsa.bags.bag import read_bag
 from hsa.bags.batches import Batch
 from hsa.costs import activation_bytes, forward_flops, measure_step, saved_bytes
@@ -17,6 +16,7 @@ from hsa.models.model import SlideModel
 from hsa.plan import describe, plan
 from hsa.study.settings import Candidate, Model, Tuning
 from hsa.study.study import load
+from hsa.training import fit
 
 SMALL = Model(dim=64, depth=1, heads=4, mlp_ratio=2.0, segment_lengths=[8, 32], dilated_ratios=[1, 2])
 LONG = Model(
@@ -104,7 +104,7 @@ def test_a_plan_agrees_with_what_training_then_does(tiny_study, tiny_cohort, tmp
     assert value(frame, "models to train") == 3
     with FlopCounterMode(display=False) as counter:
         for method in tiny_study.methods:
-            training.fit(tiny_study, tiny_cohort, "P53", method, tmp_path / method, progress=False)
+            fit.fit(tiny_study, tiny_cohort, "P53", method, tmp_path / method, progress=False)
     assert value(frame, "arithmetic in all") == pytest.approx(counter.get_total_flops(), rel=0.3)
     trials = Tuning(seed=9, candidates=[Candidate(), Candidate(lr=1e-4)])
     more = plan(tiny_study.model_copy(update={"tuning": trials, "seeds": [1, 2]}), measure=False)

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from scipy.special import expit, logit
 from typer.testing import CliRunner
 
-from hsa import predict, prescreening, training, worklist
+from hsa import predict, prescreening, worklist
 from hsa.bags import batches
 from hsa.bags.bag import Bag, write_bag
 from hsa.cli import app
@@ -25,6 +25,7 @@ from hsa.models.checkpoints import load_fold
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from hsa.study.study import load
+from hsa.training import fit
 
 STUDY = """
 name: tiny
@@ -67,7 +68,7 @@ def trained(tmp_path_factory):
             attrs = {"tile_px": 256, "tile_px_level0": 256, "stamp": "s"}
             write_bag(study.paths.bags / f"{names['slide_id']}.h5", Bag(values, coords, attrs))
     folder = home / "full"
-    he, _ = training.fit(
+    he, _ = fit.fit(
         study, Cohort(pd.DataFrame(rows), pd.DataFrame({"P53": labels})), "P53", "full", folder, progress=False
     )
     folds, parts = [], []

@@ -45,8 +45,8 @@ def imported(module):
     [
         ("virtual/scan.py", stamps.VIRTUAL),
         ("bags/encoding.py", stamps.FEATURES),
-        ("training.py", (*stamps.FEATURES, *stamps.TRAINING)),
-        ("tuning.py", (*stamps.FEATURES, *stamps.TUNING)),
+        ("training/fit/fit.py", (*stamps.FEATURES, *stamps.TRAINING)),
+        ("training/tuning.py", (*stamps.FEATURES, *stamps.TUNING)),
         ("evaluation/evaluate/ceilings.py", (*stamps.TRAINING, *stamps.EVALUATION)),
         ("evaluation/evaluate/evaluate.py", (*stamps.VIRTUAL, *stamps.FEATURES, *stamps.TRAINING, *stamps.EVALUATION)),
     ],

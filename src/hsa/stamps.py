@@ -41,10 +41,16 @@ TRAINING = (
         "models/attention.py",
         "models/pooling.py",
     ),
-    *("models/losses.py", "models/published.py", "models/checkpoints.py", "fold.py", "training.py"),
+    *(
+        "models/losses.py",
+        "models/published.py",
+        "models/checkpoints.py",
+        "training/fit/fold.py",
+        "training/fit/fit.py",
+    ),
 )
 PROBE = ("evaluation/evaluate/probe.py", "evaluation/evaluate/ranking.py")
-TUNING = (*TRAINING, *PROBE, "tuning.py")
+TUNING = (*TRAINING, *PROBE, "training/tuning.py")
 EVALUATION = (
     *(
         *PROBE,

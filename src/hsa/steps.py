@@ -76,7 +76,7 @@ def tune(study: Study, marker: str, method: str, progress: bool = True) -> dict[
     """
     if not is_tuned(study, method):
         return None
-    from hsa import tuning
+    from hsa.training import tuning
 
     folder, current = study.paths.tuning(marker, method), stamp(study, "tune", marker, method)
     if not _is_fresh(folder / "chosen.json", current):
@@ -88,7 +88,7 @@ def tune(study: Study, marker: str, method: str, progress: bool = True) -> dict[
 def train(study: Study, marker: str, method: str, progress: bool = True) -> None:
     """Fit one method on every fold of one marker, with every seed, embed all its slides, and fit the probe."""
     from hsa.evaluation.probe import probe_folds
-    from hsa.training import fit
+    from hsa.training.fit import fit
 
     study.require_marker(marker)
     study.require_method(method)

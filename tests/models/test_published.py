@@ -6,7 +6,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from hsa import training
 from hsa.bags.batches import Bags, collate
 from hsa.encoders import hub
 from hsa.errors import InputError
@@ -17,6 +16,7 @@ from hsa.models.model import SlideModel
 from hsa.models.published import GIGAPATH, fingerprint, load_published, path_of, segment_lengths, start
 from hsa.study.settings import Model
 from hsa.study.study import load
+from hsa.training import fit
 
 SMALL = GIGAPATH | {"in_dim": 24, "dim": 32, "depth": 2}
 
@@ -191,7 +191,7 @@ def test_norm_eps_and_pooling_reach_the_encoder():
 
 def test_the_published_encoder_as_it_is(pretrained, tiny_cohort, tmp_path):
     """No losses: the embeddings are those of the file, layer 2 of 2, features unscaled; the file may go then."""
-    he, _ = training.fit(pretrained, tiny_cohort, "P53", "untrained", tmp_path / "out", progress=False)
+    he, _ = fit.fit(pretrained, tiny_cohort, "P53", "untrained", tmp_path / "out", progress=False)
     path = path_of(pretrained.model, pretrained.file)
     encoder = LongNet(**SMALL | KEYS | {"in_dim": 6}).eval()
     load_published(encoder, path)
@@ -203,7 +203,7 @@ def test_the_published_encoder_as_it_is(pretrained, tiny_cohort, tmp_path):
     assert he.attrs == {"encoder": "longnet", "layer": 2, "final_norm": False, "pool": "mean"}
     sha = fingerprint(path)
     path.unlink()
-    again = training.embed_he(pretrained, tiny_cohort, "P53", tmp_path / "out")
+    again = fit.embed_he(pretrained, tiny_cohort, "P53", tmp_path / "out")
     assert again.equals(he)
     _, record = checkpoints.load_fold(tmp_path / "out", 0)
     assert record["settings"]["weights"] == sha
@@ -212,14 +212,14 @@ def test_the_published_encoder_as_it_is(pretrained, tiny_cohort, tmp_path):
 def test_fine_tuning_starts_from_the_file(pretrained, tiny_cohort, tmp_path):
     slow = pretrained.training.model_copy(update={"epochs": 1, "lr": 1e-7})
     study = pretrained.model_copy(update={"training": slow})
-    training.fit(study, tiny_cohort, "P53", "full", tmp_path, progress=False)
+    fit.fit(study, tiny_cohort, "P53", "full", tmp_path, progress=False)
     model, _ = checkpoints.load_fold(tmp_path, 0)
     source = torch.load(path_of(study.model, study.file), weights_only=True)["model"]
     moved = [float((value.detach() - source[name]).abs().max()) for name, value in model.encoder.state_dict().items()]
     assert 0 < max(moved) < 1e-5
     other = {name: value + 1 for name, value in source.items()}
     torch.save({"model": other}, path_of(study.model, study.file))
-    training.fit(study, tiny_cohort, "P53", "full", tmp_path, progress=False)  # other weights: trained again
+    fit.fit(study, tiny_cohort, "P53", "full", tmp_path, progress=False)  # other weights: trained again
     model, _ = checkpoints.load_fold(tmp_path, 0)
     assert float((model.encoder.norm.bias.detach() - other["norm.bias"]).abs().max()) < 1e-5
 

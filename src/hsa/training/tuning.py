@@ -16,7 +16,7 @@ from hsa.evaluation.probe import probe_folds
 from hsa.files import write_frame, write_json
 from hsa.study.settings import Training
 from hsa.study.study import Study
-from hsa.training import fit
+from hsa.training.fit import fit
 
 
 def settings(study: Study) -> list[Training]:

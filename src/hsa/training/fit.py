@@ -16,16 +16,16 @@ from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import Cohort, fold_table
 from hsa.cohorts.manifest import HE
 from hsa.files import stamp, write_frame
-from hsa.fold import Run, embed_slides, seed_torch, train_fold
 from hsa.models import checkpoints, published
 from hsa.models.model import STAINS, SlideModel
 from hsa.study.settings import Training
 from hsa.study.study import Study
+from hsa.training.fold import Run, embed_slides, seed_torch, train_fold
 from hsa.workers import bar
 
 # What a trained fold depends on in this package. What its bags depend on, they tell themselves.
 MODULES = (
-    *("training.py", "fold.py", "bags/batches.py", "models/model.py", "models/losses.py"),
+    *("training/fit/fit.py", "training/fit/fold.py", "bags/batches.py", "models/model.py", "models/losses.py"),
     *("models/longnet.py", "models/attention.py", "models/pooling.py", "models/published.py"),
 )
 

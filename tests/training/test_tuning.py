@@ -1,9 +1,10 @@
 import pandas as pd
 import pytest
 
-from hsa import files, steps, tuning
+from hsa import files, steps
 from hsa.models import checkpoints
 from hsa.study.settings import Candidate, Tuning
+from hsa.training import tuning
 
 GOOD, BAD = Candidate(lr=1e-2), Candidate(lr=1e-9)
 
@@ -89,7 +90,7 @@ def test_several_seeds_are_trained_and_only_what_is_stale_again(quick, monkeypat
     heads = [both.at(seed).paths.method("P53", "classification_only") for seed in (3, 4)]
     scores = [pd.read_csv(head / "predictions.csv")["score"] for head in heads]
     assert not scores[0].equals(scores[1])
-    monkeypatch.setattr("hsa.training.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("hsa.training.fit.fit", lambda *a, **k: pytest.fail("trained again"))
     steps.train(both, "P53", "classification_only", progress=False)
     (heads[0] / "probe.json").unlink()
     steps.train(both, "P53", "classification_only", progress=False)  # the probe alone is fitted again

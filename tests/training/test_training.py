@@ -10,16 +10,16 @@ import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 
-from hsa import fold, training
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
-from hsa.fold import Run, learning_rate, train_epoch
 from hsa.models import checkpoints
 from hsa.models.longnet import LongNet
 from hsa.models.model import SlideModel
 from hsa.study.settings import Marker, Training
+from hsa.training import fit, fold
+from hsa.training.fold import Run, learning_rate, train_epoch
 
 CASES, WIDTH = 21, 6
 
@@ -35,7 +35,7 @@ def cohort(tiny_cohort):
 
 
 def run_fit(study, cohort, folder, method="full", **options):
-    return training.fit(study, cohort, "P53", method, folder, progress=False, **options)
+    return fit.fit(study, cohort, "P53", method, folder, progress=False, **options)
 
 
 def weights(folder):
@@ -95,9 +95,9 @@ def test_no_gpu_but_its_own_is_touched_and_cublas_is_told_to_repeat(monkeypatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept.append(device))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
-    with training._repeatable(torch.device("cpu"), threads=1):
+    with fit._repeatable(torch.device("cpu"), threads=1):
         assert kept == [] and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    with training._repeatable(torch.device("cuda", 3), threads=1):
+    with fit._repeatable(torch.device("cuda", 3), threads=1):
         assert kept == [torch.device("cuda", 3)]
 
 
@@ -126,8 +126,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(study, cohort, tmp_path, 
 
 def test_finished_folds_are_kept_until_something_changes(study, cohort, tmp_path, monkeypatch):
     folder, trained, study = tmp_path / "out", [], shorter(study)
-    train_fold = training.train_fold
-    monkeypatch.setattr(training, "train_fold", lambda *a: trained.append(a[0].seed) or train_fold(*a))
+    train_fold = fit.train_fold
+    monkeypatch.setattr(fit, "train_fold", lambda *a: trained.append(a[0].seed) or train_fold(*a))
     run_fit(study, cohort, folder)
     run_fit(study, cohort, folder)
     assert trained == [(3, 0), (3, 1), (3, 2)]
@@ -145,7 +145,7 @@ def test_prediction_never_reads_ihc(study, cohort, tmp_path):
     he, _ = run_fit(study, cohort, tmp_path / "out")
     for path in study.paths.bags.glob("*_P53.h5"):
         path.unlink()
-    again = training.embed_he(study, cohort, "P53", tmp_path / "out")
+    again = fit.embed_he(study, cohort, "P53", tmp_path / "out")
     pd.testing.assert_frame_equal(again, he, check_exact=True)
 
 
@@ -300,7 +300,7 @@ def test_wrong_input_is_told(study, cohort, tmp_path):
     with pytest.raises(InputError, match="unknown method"):
         run_fit(study, cohort, tmp_path, "fulll")
     with pytest.raises(InputError, match=r"fold0\.json: no such model"):
-        training.embed_he(study, cohort, "P53", tmp_path)
+        fit.embed_he(study, cohort, "P53", tmp_path)
     bag = Bags(study.paths.bags)["C01_HE"]
     attrs = {"tile_px": 256, "tile_px_level0": 256}
     write_bag(study.paths.bags / "C01_HE.h5", Bag(bag[0][:, :4], bag[1], attrs))
@@ -316,7 +316,7 @@ def test_damaged_checkpoints_are_told(study, cohort, tmp_path):
     whole = (tmp_path / "fold2.safetensors").read_bytes()
     (tmp_path / "fold2.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"fold2\.safetensors: not a readable checkpoint"):
-        training.embed_he(study, cohort, "P53", tmp_path)
+        fit.embed_he(study, cohort, "P53", tmp_path)
     record = json.loads((tmp_path / "fold1.json").read_text())
     (tmp_path / "fold1.json").write_text(json.dumps(record | {"stamp": "old"}))
     with pytest.raises(InputError, match="of two runs"):
@@ -396,5 +396,5 @@ def test_mean_colour_reads_the_colours_and_not_the_features(study, cohort, tmp_p
     expected = (tiles.mean(0) - model.he_mean.numpy()) / model.he_deviation.numpy()
     row = he[(he["slide_id"] == "C00_HE") & (he["fold"] == 0)]
     np.testing.assert_allclose(row.filter(regex=r"^v\d+$").to_numpy()[0], expected, rtol=1e-4)
-    again = training.embed_he(coloured, cohort, "P53", tmp_path / "colour")
+    again = fit.embed_he(coloured, cohort, "P53", tmp_path / "colour")
     pd.testing.assert_frame_equal(again, he)

@@ -1,0 +1,7 @@
+"""Fit one fold, fit all folds, and choose settings by trial.
+
+A cohort with its bags and one method of a study come in; out go a model a fold, and the embeddings of every slide by
+it.
+"""
+
+__all__ = ["fit", "fold", "tuning"]
