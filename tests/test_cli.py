@@ -62,7 +62,7 @@ def test_wrong_input_exits_with_2_and_one_message(arguments, told):
 
 
 def test_one_seed_does_not_replace_the_summary_of_all(study, monkeypatch):
-    from hsa import steps
+    from hsa.pipeline import steps
 
     made = []
     monkeypatch.setattr(steps, "evaluate", lambda chosen, marker, progress: None)
@@ -96,13 +96,13 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
     spy("hsa.cohorts.public.join_manifests", made)
     spy("hsa.cohorts.public.convert_large", [])
     spy("hsa.cohorts.check.check", Report([], []))
-    spy("hsa.plan.plan", None)
+    spy("hsa.pipeline.plan.plan", None)
     monkeypatch.setattr("hsa.cohorts.public.summary", lambda manifest: "")
     monkeypatch.setattr("hsa.cohorts.check.markers_of", lambda manifest: {})
-    monkeypatch.setattr("hsa.plan.describe", lambda frame: "")
+    monkeypatch.setattr("hsa.pipeline.plan.describe", lambda frame: "")
     smoke = load("smoke")
     monkeypatch.setattr("hsa.cli.study.load", lambda study: smoke)
-    spy("hsa.steps.make_features", None)
+    spy("hsa.pipeline.steps.make_features", None)
     out, root = tmp_path / "out", ("--root", tmp_path)
     for arguments in (
         ("cohort", "import", "mist", tmp_path, "--out", out, *root, "--mpp", 0.4),
@@ -118,8 +118,8 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("hsa.cohorts.public.join_manifests", [made, made], out, tmp_path),
         ("hsa.cohorts.public.convert_large", tmp_path, 0.4),
         ("hsa.cohorts.check.check", made, {}, tmp_path),
-        ("hsa.steps.make_features", smoke, 3, False, (2, 8)),
-        ("hsa.plan.plan", smoke, 7, 2, False),
+        ("hsa.pipeline.steps.make_features", smoke, 3, False, (2, 8)),
+        ("hsa.pipeline.plan.plan", smoke, 7, 2, False),
     ]
 
 

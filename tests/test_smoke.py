@@ -10,8 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from hsa import report, steps, tables
+from hsa import report, tables
 from hsa.files import REPOSITORY
+from hsa.pipeline import steps
 from hsa.staging import CHAPTERS
 from hsa.study.study import load
 

@@ -26,8 +26,8 @@ from hsa.encoders.encoder import TileEncoder, tile_encoder
 from hsa.errors import InputError
 from hsa.evaluation.heatmaps import Score, occlusion, probe_score
 from hsa.models.checkpoints import load_fold
+from hsa.pipeline.stamps import FEATURES
 from hsa.slides.slide import Slide
-from hsa.stamps import FEATURES
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, cores
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from hsa import steps
 from hsa.evaluation.ceilings import TITLES as CEILINGS
 from hsa.evaluation.comparison import with_seeds
+from hsa.pipeline import steps
 from hsa.study.study import Study
 
 Summary = dict[str, Any]

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa import report, steps, tables
+from hsa import report, tables
 from hsa.bags.bag import Bag, write_bag
 from hsa.files import REPOSITORY, write_json
+from hsa.pipeline import steps
 from hsa.study.study import load
 
 STUDY = """

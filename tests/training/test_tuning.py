@@ -1,8 +1,9 @@
 import pandas as pd
 import pytest
 
-from hsa import files, steps
+from hsa import files
 from hsa.models import checkpoints
+from hsa.pipeline import steps
 from hsa.study.settings import Candidate, Tuning
 from hsa.training import tuning
 

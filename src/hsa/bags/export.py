@@ -83,7 +83,7 @@ def to_h5ad(embeddings: pd.DataFrame, path: str | Path, about: dict[str, Any] | 
     slide stands in several; `uns["hsa"]` tells the version and `about`.
 
     Args:
-        embeddings: as `hsa.steps.embeddings` gives them: slide_id, case_id, ..., v0, v1, ...
+        embeddings: as `hsa.pipeline.steps.embeddings` gives them: slide_id, case_id, ..., v0, v1, ...
         path: `.h5ad`.
         about: where they come from, such as study, marker, method. Text and numbers.
 

@@ -51,8 +51,8 @@ def export(
     method: Annotated[str | None, typer.Option(help="for slide embeddings: the method")] = None,
 ) -> None:
     """Write bags in TRIDENT's layout; with --stain and --method slide embeddings, as .h5ad if the target ends so."""
-    from hsa import steps
     from hsa.bags import export
+    from hsa.pipeline import steps
 
     chosen = load(study)
     if (stain is None) != (method is None):

@@ -27,7 +27,7 @@ def cohort(
     """Make the virtual cohort, or read the manifest of a real one; and commands that write and check manifests."""
     if context.invoked_subcommand:
         return
-    from hsa import steps
+    from hsa.pipeline import steps
 
     chosen = load(study)
     made = steps.make_cohort(chosen, workers=workers, progress=not quiet)

@@ -28,7 +28,7 @@ def plan(
     measure: Annotated[bool, typer.Option(help="time encoder and training on this machine")] = True,
 ) -> None:
     """Estimate slides, tiles, disk, memory and time of a study before anything starts."""
-    from hsa import plan
+    from hsa.pipeline import plan
 
     typer.echo(plan.describe(plan.plan(load(study), cases=cases, sample=sample, measure=measure)))
 
@@ -44,7 +44,7 @@ def features(
     quiet: QuietOption = False,
 ) -> None:
     """Cut every slide into tiles and encode them: one bag a slide."""
-    from hsa import steps
+    from hsa.pipeline import steps
 
     chosen = load(study)
     steps.make_features(chosen, workers, not quiet, share and _share(share))
@@ -67,7 +67,7 @@ def tune(
     quiet: QuietOption = False,
 ) -> None:
     """Choose the hyper-parameters of each fold by its validation cases, where the study asks for it."""
-    from hsa import steps
+    from hsa.pipeline import steps
 
     chosen = load(study)
     if chosen.tuning is None:
@@ -87,7 +87,7 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Fit one method on every fold and embed all slides. An interrupted run goes on where it stopped."""
-    from hsa import steps
+    from hsa.pipeline import steps
 
     chosen = load(study, seed)
     for marker in markers_of(chosen, stain):
@@ -105,7 +105,7 @@ def evaluate(
     quiet: QuietOption = False,
 ) -> None:
     """Metrics, intervals, tests, alignment, UMAP. For all stains and seeds of the study: summary.json too."""
-    from hsa import steps
+    from hsa.pipeline import steps
 
     chosen = load(study, seed)
     for marker in markers_of(chosen, stain):
@@ -120,7 +120,7 @@ def evaluate(
 @told
 def sweep(study: StudyOption = "sweep", workers: WorkersOption = CORES, quiet: QuietOption = False) -> None:
     """Run a study once for each point of its sweep, and gather what alignment changes there."""
-    from hsa import sweep as sweeping
+    from hsa.pipeline import sweep as sweeping
 
     path = sweeping.run(load(study), workers=workers, progress=not quiet)
     typer.echo(f"the sweep is in {near(path)}")
@@ -154,7 +154,8 @@ def stage(
     target: Annotated[Path | None, typer.Option(help="default: build/stage")] = None,
 ) -> None:
     """Lay out prose, executed notebooks and result tables for Jupyter Book."""
-    from hsa import pieces, reference, staging, steps
+    from hsa import pieces, reference, staging
+    from hsa.pipeline import steps
 
     chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from hsa import steps, sweep
 from hsa.errors import InputError
+from hsa.pipeline import steps, sweep
 from hsa.study.study import load
 
 

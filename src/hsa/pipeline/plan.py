@@ -10,10 +10,10 @@ import pandas as pd
 from hsa.bags.encoding import encoder_options
 from hsa.cohorts import cohort as cohorts
 from hsa.cohorts.manifest import HE
-from hsa.costs import activation_bytes, clock, forward_flops, measure_step
 from hsa.encoders.encoder import tile_encoder
 from hsa.encoders.registry import REGISTRY, is_foundation
 from hsa.errors import InputError
+from hsa.pipeline.costs import activation_bytes, clock, forward_flops, measure_step
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import tile_grid, tissue_mask
 from hsa.study.settings import Method, VirtualCohort

@@ -1,6 +1,6 @@
 """The steps of a study. Each makes its files if they are missing or out of date, and gives what it made.
 
-The command line, the workflow and the notebooks call these same functions. What is out of date, `hsa.stamps` tells.
+The command line, the workflow and the notebooks call these same functions. What is out of date, `hsa.pipeline.stamps` tells.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hsa import files
 from hsa.cohorts import cohort as cohorts
 from hsa.cohorts.cohort import Cohort
 from hsa.errors import InputError
-from hsa.stamps import is_tuned, stamp
+from hsa.pipeline.stamps import is_tuned, stamp
 from hsa.study.settings import Training, VirtualCohort
 from hsa.study.study import Study
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from hsa import steps
 from hsa.errors import InputError
 from hsa.files import write_frame
+from hsa.pipeline import steps
 from hsa.study.study import Study, load
 from hsa.workers import bar
 from hsa.workers import run as in_processes

@@ -5,9 +5,10 @@ from collections import defaultdict
 import pandas as pd
 import pytest
 
-from hsa import files, stamps, steps
+from hsa import files
 from hsa.errors import InputError
 from hsa.files import PACKAGE
+from hsa.pipeline import stamps, steps
 from hsa.study.study import load
 
 # Modules that decide no number: settings and models of the registry reach a stamp as values, the others only carry

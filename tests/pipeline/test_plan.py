@@ -8,12 +8,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hsa.bags.bag import read_bag
 from hsa.bags.batches import Batch
-from hsa.costs import activation_bytes, forward_flops, measure_step, saved_bytes
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
 from hsa.models import attention
 from hsa.models.model import SlideModel
-from hsa.plan import describe, plan
+from hsa.pipeline.costs import activation_bytes, forward_flops, measure_step, saved_bytes
+from hsa.pipeline.plan import describe, plan
 from hsa.study.settings import Candidate, Model, Tuning
 from hsa.study.study import load
 from hsa.training import fit
@@ -132,8 +132,8 @@ def test_slides_without_bags_are_sampled(tiny_study, tiny_cohort, make_slide):
 
 
 def test_time_to_encode_is_that_of_reading_and_the_encoder_on_every_core(smoke_file, monkeypatch):
-    monkeypatch.setattr("hsa.plan._encoder", lambda *a: (512, 100.0, "x"))
-    monkeypatch.setattr("hsa.plan.cores", lambda: 4)
+    monkeypatch.setattr("hsa.pipeline.plan._encoder", lambda *a: (512, 100.0, "x"))
+    monkeypatch.setattr("hsa.pipeline.plan.cores", lambda: 4)
     frame = plan(load(smoke_file), measure=False)
     tiles = value(frame, "tiles in all")
     assert value(frame, "time to encode, 4 cores here") == pytest.approx(tiles * (1 / 270 + 1 / 100) / 4)
