@@ -73,10 +73,10 @@ def test_one_seed_does_not_replace_the_summary_of_all(study, monkeypatch):
 
 
 def test_a_notebook_is_that_of_the_first_seed_where_the_book_looks_for_it(study, monkeypatch):
-    from hsa import report
+    from hsa.reporting import notebooks
 
     ran = []
-    monkeypatch.setattr(report, "run_notebook", lambda source, target, values: ran.append((target, values["seed"])))
+    monkeypatch.setattr(notebooks, "run_notebook", lambda source, target, values: ran.append((target, values["seed"])))
     study.write_text(study.read_text().replace("seeds: [0]", "seeds: [4, 5]"))
     assert run("notebook", "03_baseline_comparison", "--study", study, "--stain", "P53").exit_code == 0
     first = load(study).at(4)

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from hsa import decision, figures, prescreening
+from hsa import decision, prescreening
 from hsa.errors import InputError
 from hsa.evaluation.calibration import calibration_error, reliability_bins
+from hsa.reporting import figures
 
 FOLDS = 5
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from hsa import report, tables
 from hsa.files import REPOSITORY
 from hsa.pipeline import steps
-from hsa.staging import CHAPTERS
+from hsa.reporting import notebooks, tables
+from hsa.reporting.staging import CHAPTERS
 from hsa.study.study import load
 
 pytestmark = pytest.mark.smoke
@@ -120,7 +120,7 @@ def test_the_results_page_shows_the_numbers_of_the_summary(built, pages):
 def test_glued_numbers_are_those_of_the_evaluation(built):
     study, _ = built
     for marker in study.markers:
-        values = report.glued(study.paths.notebook(marker, "03_baseline_comparison"))
+        values = notebooks.glued(study.paths.notebook(marker, "03_baseline_comparison"))
         found = steps.evaluate(study, marker)
         assert float(values["roc_auc_full"]) == found["prediction"]["full"]["roc_auc"]["value"]
 
@@ -143,8 +143,8 @@ def test_a_notebook_runs_alone_and_a_second_run_gives_the_same_summary(built, tm
     study, _ = built
     path = own_study(tmp_path)
     alone = tmp_path / "alone.ipynb"
-    report.run_notebook(REPOSITORY / "notebooks/04_embedding_analysis.ipynb", alone, {"study": str(path)})
-    assert report.glued(alone) == report.glued(study.paths.notebook("P53", "04_embedding_analysis"))
+    notebooks.run_notebook(REPOSITORY / "notebooks/04_embedding_analysis.ipynb", alone, {"study": str(path)})
+    assert notebooks.glued(alone) == notebooks.glued(study.paths.notebook("P53", "04_embedding_analysis"))
     steps.summarise(load(path), progress=False)
     assert load(path).paths.summary.read_bytes() == study.paths.summary.read_bytes()
 
@@ -154,6 +154,6 @@ def test_committed_notebooks_hold_no_outputs_and_their_parameters_explain_themse
         path = REPOSITORY / "notebooks" / f"{chapter}.ipynb"
         for cell in nbformat.read(path, as_version=4).cells:
             assert not cell.get("outputs") and cell.get("execution_count") is None
-        known = report.parameters(path)
+        known = notebooks.parameters(path)
         assert list(known) == ["study", "stain", "seed"]
         assert all(parameter["help"] for parameter in known.values())

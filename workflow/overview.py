@@ -3,10 +3,10 @@
 Usage: python workflow/overview.py, after `make book` or `hsa cohort`.
 """
 
-from hsa import figures
 from hsa.cohorts import cohort
 from hsa.cohorts.cohort import HE
 from hsa.files import REPOSITORY
+from hsa.reporting import figures
 from hsa.slides.slide import Slide
 from hsa.study.study import load
 

@@ -271,7 +271,7 @@ def _json(path: Path) -> Any:
 def _write_map(predictor: Predictor, path: Path, reading: Reading, target: Path, given: float | None) -> None:
     import matplotlib.pyplot as plt
 
-    from hsa import figures
+    from hsa.reporting import figures
 
     table, numbers = importance(predictor, reading), reading.numbers
     limit = float(table["importance"].abs().max()) or 1.0

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hsa.cli import app
 from hsa.files import REPOSITORY, read_json
-from hsa.staging import CHAPTERS
+from hsa.reporting.staging import CHAPTERS
 from hsa.virtual.scan import make_cohort
 
 CHAPTER = (REPOSITORY / "book/own_cohort.md").read_text()

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa import report, tables
 from hsa.bags.bag import Bag, write_bag
 from hsa.files import REPOSITORY, write_json
 from hsa.pipeline import steps
+from hsa.reporting import notebooks, tables
 from hsa.study.study import load
 
 STUDY = """
@@ -79,7 +79,7 @@ def test_a_cohort_with_gaps_goes_from_bags_to_the_summary(study):
 
 def test_the_comparison_chapter_shows_all_classes(study, tmp_path):
     source, page = REPOSITORY / "notebooks/03_baseline_comparison.ipynb", tmp_path / "page.ipynb"
-    report.run_notebook(source, page, {"study": str(study.file), "stain": "HER2"})
+    notebooks.run_notebook(source, page, {"study": str(study.file), "stain": "HER2"})
     outputs = {cell.id: cell.get("outputs", []) for cell in nbformat.read(page, as_version=4).cells}
     assert "HER2, classes 0, 1+, 2+; positive: 1+, 2+." in outputs["c315a971"][-1]["text"]
     scores, note, classes = (output["data"] for output in outputs["d06df948"])

@@ -135,7 +135,7 @@ def notebook(
     seed: SeedOption = None,
 ) -> None:
     """Execute one notebook for one stain with papermill."""
-    from hsa.report import run_notebook
+    from hsa.reporting.notebooks import run_notebook
 
     chosen = load(study, seed)
     chosen.require_marker(stain)
@@ -154,8 +154,8 @@ def stage(
     target: Annotated[Path | None, typer.Option(help="default: build/stage")] = None,
 ) -> None:
     """Lay out prose, executed notebooks and result tables for Jupyter Book."""
-    from hsa import pieces, reference, staging
     from hsa.pipeline import steps
+    from hsa.reporting import pieces, reference, staging
 
     chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"
@@ -171,7 +171,7 @@ def stage(
 @told
 def show(study: StudyOption = "virtual") -> None:
     """Print the headline table and where the book is."""
-    from hsa import tables
+    from hsa.reporting import tables
 
     chosen = load(study)
     typer.echo(tables.headline(chosen))

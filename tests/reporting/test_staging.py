@@ -7,9 +7,9 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from hsa import staging
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
+from hsa.reporting import staging
 from hsa.study.study import ManifestCohort, load
 
 

@@ -10,8 +10,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from hsa.errors import InputError
-from hsa.figures.style import CLASS_NAMES, CLASSES, INK
-from hsa.figures.tissue import scale_bar
+from hsa.reporting.figures.style import CLASS_NAMES, CLASSES, INK
+from hsa.reporting.figures.tissue import scale_bar
 
 # Its ends are the colours of the classes that a tile speaks for; between them, nothing.
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#11695B", CLASSES[0], "#FFFFFF", "#B9578B", CLASSES[1]])

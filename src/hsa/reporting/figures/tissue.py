@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from hsa.errors import InputError
-from hsa.figures.style import INK
+from hsa.reporting.figures.style import INK
 
 _SCALES_UM = (5, 10, 20, 25, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 

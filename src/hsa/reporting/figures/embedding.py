@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from hsa.figures.style import (
+from hsa.reporting.figures.style import (
     CLASS_NAMES,
     CLASSES,
     DASHES,

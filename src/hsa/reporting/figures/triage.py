@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from hsa.figures.style import CLASS_NAMES, CLASSES, DASHES, GREY, INK, colour
+from hsa.reporting.figures.style import CLASS_NAMES, CLASSES, DASHES, GREY, INK, colour
 
 # Stained or not, right or wrong: the hue is the true class, the strong shade is the error or the effort.
 FATES = {

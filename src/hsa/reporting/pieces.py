@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from hsa import sentences, tables
-from hsa.tables import Summary
+from hsa.reporting import sentences, tables
+from hsa.reporting.tables import Summary
 
 
 def fragments(summary: Summary, prefix: str = "") -> dict[str, str]:

@@ -14,11 +14,11 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.image import imread
 from sklearn.metrics import roc_auc_score
 
-from hsa import figures
 from hsa.errors import InputError
 from hsa.evaluation import categories
 from hsa.evaluation.calibration import reliability_bins
-from hsa.figures import style
+from hsa.reporting import figures
+from hsa.reporting.figures import style
 from hsa.study.settings import Marker
 
 

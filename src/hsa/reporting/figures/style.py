@@ -1,6 +1,6 @@
 """The look of every figure, what each colour means, and how a figure is saved.
 
-Call `use_style` once, take axes from `panels`, draw with a function of `hsa.figures`, then `save`. Text is
+Call `use_style` once, take axes from `panels`, draw with a function of `hsa.reporting.figures`, then `save`. Text is
 9 pt or more on a figure 7 inches wide, so that it can be read on a phone. Palettes: Okabe & Ito for methods,
 Tol's muted scheme for classes.
 """

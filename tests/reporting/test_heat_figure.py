@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hsa import figures
 from hsa.errors import InputError
-from hsa.figures.heat import IMPORTANCE
+from hsa.reporting import figures
+from hsa.reporting.figures.heat import IMPORTANCE
 
 SLIDE = np.full((100, 200, 3), (200, 120, 180), np.uint8)
 COORDS = np.array([[0, 0], [256, 0], [512, 256]])

@@ -1,10 +1,11 @@
 import pandas as pd
 import pytest
 
-from hsa import files, pieces, prescreening_tables, reference, sentences, tables
+from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation import categories
 from hsa.files import REPOSITORY
+from hsa.reporting import pieces, prescreening_tables, reference, sentences, tables
 from hsa.study.settings import Marker
 from hsa.study.study import load
 

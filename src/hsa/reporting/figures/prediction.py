@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 
 from hsa.evaluation.calibration import calibration_error, reliability_bins
 from hsa.evaluation.metrics import point
-from hsa.figures.style import (
+from hsa.reporting.figures.style import (
     CLASS_NAMES,
     DASHES,
     FAINT,

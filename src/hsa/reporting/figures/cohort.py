@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from hsa.figures.style import (
+from hsa.reporting.figures.style import (
     CLASSES,
     FAINT,
     GREY,

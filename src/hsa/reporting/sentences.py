@@ -3,7 +3,7 @@
 from typing import Any
 
 from hsa.evaluation.comparison import holm, with_seeds
-from hsa.tables import Summary, compared, interval, markers_of, p_value, seeds_too
+from hsa.reporting.tables import Summary, compared, interval, markers_of, p_value, seeds_too
 
 
 def verdict(summary: Summary) -> str:

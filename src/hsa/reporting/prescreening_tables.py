@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from hsa.tables import interval
+from hsa.reporting.tables import interval
 
 _TRIAGE = {
     "sensitivity": "sensitivity",

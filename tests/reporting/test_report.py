@@ -3,8 +3,8 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from hsa import report
 from hsa.errors import InputError
+from hsa.reporting import notebooks
 from hsa.study.study import load
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-line", "caption": "A line."}, "image": {"alt": "a line"}}}
@@ -31,43 +31,45 @@ def notebook(tmp_path):
 
 
 def test_parameters_reach_the_notebook_and_glued_numbers_come_back(notebook, tmp_path):
-    path = notebook("import numpy as np\nfrom hsa.report import glue\nglue(twice=np.float64(2 * seed), name='x')")
-    report.run_notebook(path, tmp_path / "out" / "n.ipynb", {"seed": 4})
-    assert report.glued(tmp_path / "out" / "n.ipynb") == {"twice": "8.0", "name": "'x'"}
-    assert report.glued(path) == {}
+    path = notebook(
+        "import numpy as np\nfrom hsa.reporting.notebooks import glue\nglue(twice=np.float64(2 * seed), name='x')"
+    )
+    notebooks.run_notebook(path, tmp_path / "out" / "n.ipynb", {"seed": 4})
+    assert notebooks.glued(tmp_path / "out" / "n.ipynb") == {"twice": "8.0", "name": "'x'"}
+    assert notebooks.glued(path) == {}
 
 
 def test_two_runs_give_equal_files(notebook, tmp_path):
     path = notebook("print(seed)")
     for name in ("a", "b"):
-        report.run_notebook(path, tmp_path / f"{name}.ipynb", {})
+        notebooks.run_notebook(path, tmp_path / f"{name}.ipynb", {})
     assert (tmp_path / "a.ipynb").read_text() == (tmp_path / "b.ipynb").read_text()
 
 
 def test_an_unknown_parameter_and_an_unknown_notebook_are_refused(notebook, tmp_path):
     path = notebook("print(seed)")
     with pytest.raises(InputError, match=r"unknown parameter 'sede'. It has seed"):
-        report.run_notebook(path, tmp_path / "out.ipynb", {"sede": 1})
+        notebooks.run_notebook(path, tmp_path / "out.ipynb", {"sede": 1})
     with pytest.raises(InputError, match=r"no such notebook. Known: n"):
-        report.run_notebook(tmp_path / "m.ipynb", tmp_path / "out.ipynb", {})
+        notebooks.run_notebook(tmp_path / "m.ipynb", tmp_path / "out.ipynb", {})
     assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_a_failing_notebook_leaves_no_file(notebook, tmp_path):
     path = notebook("raise ValueError('broken')")
     with pytest.raises(papermill.PapermillExecutionError, match="broken"):
-        report.run_notebook(path, tmp_path / "out.ipynb", {})
+        notebooks.run_notebook(path, tmp_path / "out.ipynb", {})
     assert [p.name for p in tmp_path.iterdir()] == ["n.ipynb"]
 
 
 def test_a_figure_cell_that_draws_nothing_is_an_error(notebook, tmp_path):
     path = notebook(figure="pass")
     with pytest.raises(RuntimeError, match="fig-line should be one picture, the cell made 0"):
-        report.run_notebook(path, tmp_path / "out.ipynb", {})
+        notebooks.run_notebook(path, tmp_path / "out.ipynb", {})
 
 
 def test_provenance_names_what_made_a_result_but_no_date_and_no_path():
-    stamp = report.provenance(load("smoke", seed=3), stain="P53")
+    stamp = notebooks.provenance(load("smoke", seed=3), stain="P53")
     assert stamp["study"] == "smoke" and stamp["seeds"] == [3] and stamp["stain"] == "P53"
-    assert stamp == report.provenance(load("smoke", seed=3), stain="P53")
+    assert stamp == notebooks.provenance(load("smoke", seed=3), stain="P53")
     assert not any("/" in str(value) for value in stamp.values())

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hsa import figures, pieces, sentences, tables
 from hsa.evaluation.ceilings import TITLES as CEILINGS
 from hsa.evaluation.evaluate import ASSUMED
 from hsa.evaluation.power import cases_needed
 from hsa.files import read_json
+from hsa.reporting import figures, pieces, sentences, tables
 
 STUDIES = ("reference", "no-signal", "shuffled-pairs")
 _ABSENT = (

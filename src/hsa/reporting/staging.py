@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from hsa import report
 from hsa.errors import InputError
+from hsa.reporting import notebooks
 from hsa.study.study import Study
 
 CHAPTERS = [
@@ -88,7 +88,7 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
     page = nbformat.read(executed, as_version=4)
     tag = marker.lower()
     page.metadata["hsa_source"] = f"notebooks/{source.name}"
-    page.metadata["hsa_provenance"] = report.provenance(study, stain=marker)
+    page.metadata["hsa_provenance"] = notebooks.provenance(study, stain=marker)
     cells = []
     for cell in page.cells:
         tags = cell.metadata.get("tags", [])
@@ -117,9 +117,9 @@ def _parameter_table(study: Study, marker: str, source: Path) -> str:
     given = {"study": study.name, "stain": marker, "seed": study.seed}
     rows = [
         f"| `{name}` | {given.get(name, known['default'])} | {known['default'].strip(chr(34))} | {known['help']} |"
-        for name, known in report.parameters(source).items()
+        for name, known in notebooks.parameters(source).items()
     ]
-    stamp = report.provenance(study)
+    stamp = notebooks.provenance(study)
     versions = ", ".join(f"{name} {stamp[name]}" for name in ("hsa", "python", "torch", "numpy", "scikit-learn"))
     simulated = (
         "**Simulated tissue** ({doc}`/book/virtual_tissue`): no number on this page says anything about patients."

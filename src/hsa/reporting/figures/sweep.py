@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hsa.figures.style import DASHES, GREY, panels
+from hsa.reporting.figures.style import DASHES, GREY, panels
 
 _MARKERS = ("#332288", "#117733", "#CC6677", "#999933", "#AA4499", "#88CCEE")
 

@@ -1,0 +1,34 @@
+"""One function a figure: axes and data in, axes out. Looks, colours and saving are in `hsa.reporting.figures.style`."""
+
+from hsa.reporting.figures import triage as triage
+from hsa.reporting.figures.cohort import fold_map, label_balance, loss_curves
+from hsa.reporting.figures.embedding import paired_shuffled, recall_bars, umap_scatter
+from hsa.reporting.figures.heat import heat_bar, heat_overlay
+from hsa.reporting.figures.prediction import confusion, forest, reliability, roc
+from hsa.reporting.figures.style import colour, panels, save, use_style
+from hsa.reporting.figures.sweep import gains
+from hsa.reporting.figures.tissue import overlay, scale_bar, section_pair, tile_strip
+
+__all__ = [
+    "colour",
+    "confusion",
+    "fold_map",
+    "forest",
+    "gains",
+    "heat_bar",
+    "heat_overlay",
+    "label_balance",
+    "loss_curves",
+    "overlay",
+    "paired_shuffled",
+    "panels",
+    "recall_bars",
+    "reliability",
+    "roc",
+    "save",
+    "scale_bar",
+    "section_pair",
+    "tile_strip",
+    "umap_scatter",
+    "use_style",
+]
