@@ -21,7 +21,7 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict the marker of new H&E slides, with a heat map of each. Research use only."""
-    from hsa import predict
+    from hsa.screening import predict
 
     found = predict.predict(predict.load_predictor(model), slides, out, mpp, heatmap_tiles, progress=not quiet)
     typer.echo(f"{found}Predictions and heat maps are in {near(out)}")
@@ -36,8 +36,8 @@ def prescreen(
     quiet: QuietOption = False,
 ) -> None:
     """Rank H&E slides for IHC, and say what staining only the first would save and miss. Research use only."""
-    from hsa import worklist
-    from hsa.predict import load_predictor
+    from hsa.screening import worklist
+    from hsa.screening.predict import load_predictor
 
     slides = worklist.read_worklist(manifest)
     summary, unread = worklist.prescreen(load_predictor(model), slides, out, progress=not quiet)

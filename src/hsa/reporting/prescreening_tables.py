@@ -15,7 +15,7 @@ _TRIAGE = {
 
 
 def triage(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> pd.DataFrame:
-    """Lay out `hsa.prescreening.triage` of several methods: a row a method and target.
+    """Lay out `hsa.screening.triage.triage` of several methods: a row a method and target.
 
     Args:
         found: method -> what `triage` gives.
@@ -32,7 +32,7 @@ def triage(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> pd.Da
 
 
 def triaged(row: pd.Series) -> str:
-    """Write one row of `hsa.prescreening.triage`; positives missed are counts, the rest shares."""
+    """Write one row of `hsa.screening.triage.triage`; positives missed are counts, the rest shares."""
     if pd.isna(row["value"]):
         return "no case unstained"
     if row.name == "missed":
@@ -41,7 +41,7 @@ def triaged(row: pd.Series) -> str:
 
 
 def stains_needed(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> pd.DataFrame:
-    """Lay out `hsa.prescreening.stains_needed` of several methods, with the perfect and the random order.
+    """Lay out `hsa.screening.triage.stains_needed` of several methods, with the perfect and the random order.
 
     Args:
         found: method -> what `stains_needed` gives.

@@ -25,7 +25,7 @@ def worklist(ax: Axes, curves: Mapping[str, pd.DataFrame], titles: Mapping[str, 
 
     Args:
         ax: where to draw.
-        curves: method -> frame of `hsa.prescreening.worklist_curve`; the last is drawn on top, with its band.
+        curves: method -> frame of `hsa.screening.triage.worklist_curve`; the last is drawn on top, with its band.
         titles: method -> name to show.
 
     Returns:
@@ -56,8 +56,8 @@ def saved_missed(
 
     Args:
         ax: where to draw.
-        curves: method -> frame of `hsa.prescreening.worklist_curve`.
-        tables: method -> frame of `hsa.prescreening.triage`; intervals are drawn for the last.
+        curves: method -> frame of `hsa.screening.triage.worklist_curve`.
+        tables: method -> frame of `hsa.screening.triage.triage`; intervals are drawn for the last.
         titles: method -> name to show.
 
     Returns:
@@ -93,7 +93,7 @@ def decision(ax: Axes, curves: Mapping[str, pd.DataFrame], titles: Mapping[str, 
 
     Args:
         ax: where to draw.
-        curves: method -> frame of `hsa.decision.decision_curve`; the last is drawn on top, with its band.
+        curves: method -> frame of `hsa.screening.decision.decision_curve`; the last is drawn on top, with its band.
         titles: method -> name to show.
 
     Returns:
@@ -164,7 +164,7 @@ def prevalence(
 
     Args:
         axes: one for each prevalence; the figure gets a legend above them.
-        table: frame of `hsa.prescreening.at_prevalence`.
+        table: frame of `hsa.screening.triage.at_prevalence`.
         cases: how many cases a bar stands for.
         positive: name of the positive class.
 

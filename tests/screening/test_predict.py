@@ -14,7 +14,6 @@ from matplotlib.image import imread
 from scipy.special import expit, logit
 from typer.testing import CliRunner
 
-from hsa import predict, prescreening, worklist
 from hsa.bags import batches
 from hsa.bags.bag import Bag, write_bag
 from hsa.cli import app
@@ -22,6 +21,7 @@ from hsa.cohorts.cohort import Cohort
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.models.checkpoints import load_fold
+from hsa.screening import predict, triage, worklist
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from hsa.study.study import load
@@ -276,13 +276,13 @@ def test_the_worklist_is_ranked_and_holds_every_he_slide(trained, make_slide, tm
 def test_the_cut_of_the_worklist_is_the_mean_of_the_folds_thresholds(trained, make_slide, tmp_path):
     path = manifest(tmp_path, make_slide, [(f"c{i}-HE", "HE", 1) for i in range(3)])
     predictions = pd.read_csv(trained / "predictions.csv")
-    cut = float(expit(logit(prescreening.thresholds(predictions, [0.95])["threshold"]).mean()))
+    cut = float(expit(logit(triage.thresholds(predictions, [0.95])["threshold"]).mean()))
     result = run("prescreen", path, "--model", trained, "--out", tmp_path / "list.csv", "--quiet")
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "list.csv")
     assert (table["call"] == np.where(table["probability"] >= cut, "stain", "wait")).all()
     assert f"{(table['call'] == 'stain').sum()} of 3 score at or above {cut:.2f}" in result.stdout
-    found = prescreening.triage(predictions, [0.95]).set_index("measure")["value"]
+    found = triage.triage(predictions, [0.95]).set_index("measure")["value"]
     assert f"found {found['sensitivity']:.0%} (" in result.stdout and f"saved {found['saved']:.0%} (" in result.stdout
     positive = predictions.query("split == 'test'")["label"].sum()
     assert "to find 95% of aberrant cases" in result.stdout

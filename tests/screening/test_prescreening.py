@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from hsa import decision, prescreening
 from hsa.errors import InputError
 from hsa.evaluation.calibration import calibration_error, reliability_bins
 from hsa.reporting import figures
+from hsa.screening import decision, triage
 
 FOLDS = 5
 
@@ -55,7 +55,7 @@ HAND = [(1, 0.9), (1, 0.7), (1, 0.4), (1, 0.2), (0, 0.8), (0, 0.5), (0, 0.3), (0
 
 
 def test_the_threshold_is_the_highest_that_finds_enough_validation_positives():
-    found = prescreening.thresholds(one_fold(HAND, HAND), [0.5, 0.75, 0.76, 1.0])
+    found = triage.thresholds(one_fold(HAND, HAND), [0.5, 0.75, 0.76, 1.0])
     assert found.groupby("target")["threshold"].first().tolist() == [0.7, 0.4, 0.2, 0.2]
     assert found.groupby("target")["reached"].first().tolist() == [0.5, 0.75, 1, 1]
     assert found.groupby("target")["expected"].first().tolist() == [2 / 5, 3 / 5, 4 / 5, 4 / 5]
@@ -64,7 +64,7 @@ def test_the_threshold_is_the_highest_that_finds_enough_validation_positives():
 
 def test_triage_counts_what_hand_counting_does():
     test = [(1, 0.95), (1, 0.4), (1, 0.3), (1, 0.1), (0, 0.45), (0, 0.41), (0, 0.39), (0, 0.2)]
-    table = wide(prescreening.triage(one_fold(HAND, test), [0.75], draws=10)).loc[0.75]  # threshold 0.4
+    table = wide(triage.triage(one_fold(HAND, test), [0.75], draws=10)).loc[0.75]  # threshold 0.4
     expected = {"sensitivity": 0.5, "specificity": 0.5, "npv": 0.5, "ppv": 0.5, "saved": 0.5, "missed": 4}
     assert table.to_dict() == expected  # two folds: 4 of 8 positives missed
 
@@ -73,33 +73,33 @@ def test_the_threshold_never_looks_at_test_rows():
     frame = predictions()
     other = frame.copy()
     other.loc[other["split"] == "test", "score"] = 0.5
-    pd.testing.assert_frame_equal(prescreening.thresholds(frame), prescreening.thresholds(other))
+    pd.testing.assert_frame_equal(triage.thresholds(frame), triage.thresholds(other))
 
 
 def test_a_fold_without_a_validation_positive_stains_everybody():
     frame = one_fold([(0, 0.3), (0, 0.2)], [(1, 0.1), (0, 0.9)])
-    assert (prescreening.thresholds(frame)["threshold"] == -np.inf).all()
-    assert (wide(prescreening.triage(frame, draws=5))["saved"] == 0).all()
+    assert (triage.thresholds(frame)["threshold"] == -np.inf).all()
+    assert (wide(triage.triage(frame, draws=5))["saved"] == 0).all()
 
 
 def test_expected_sensitivity_is_what_new_cases_give():
-    assert set(prescreening.thresholds(predictions(50), [0.9])["expected"]) == {3 / 4}
-    found = [prescreening.triage(predictions(50, seed=s), [0.9], draws=1).iloc[0]["value"] for s in range(80)]
+    assert set(triage.thresholds(predictions(50), [0.9])["expected"]) == {3 / 4}
+    found = [triage.triage(predictions(50, seed=s), [0.9], draws=1).iloc[0]["value"] for s in range(80)]
     assert np.mean(found) == pytest.approx(3 / 4, abs=0.04), "with 3 positives a fold, 90 % is out of reach"
 
 
 def test_seeds_are_averaged_not_ensembled():
     frame = predictions(seeds=3)
-    all_seeds = wide(prescreening.triage(frame, [0.9], draws=2)).loc[0.9]
-    single = [wide(prescreening.triage(rows, [0.9], draws=2)).loc[0.9] for _, rows in frame.groupby("seed")]
+    all_seeds = wide(triage.triage(frame, [0.9], draws=2)).loc[0.9]
+    single = [wide(triage.triage(rows, [0.9], draws=2)).loc[0.9] for _, rows in frame.groupby("seed")]
     for measure in ("sensitivity", "specificity", "saved", "missed"):
         assert all_seeds[measure] == pytest.approx(np.mean([table[measure] for table in single]))
     plain = frame[frame["seed"] == 0].drop(columns="seed")
-    pd.testing.assert_frame_equal(prescreening.triage(plain), prescreening.triage(frame[frame["seed"] == 0]))
+    pd.testing.assert_frame_equal(triage.triage(plain), triage.triage(frame[frame["seed"] == 0]))
 
 
 def test_intervals_hold_the_truth_though_thresholds_move():
-    tables = [prescreening.triage(predictions(80, gap=0.8, seed=s), [0.8], draws=200, seed=1) for s in range(50)]
+    tables = [triage.triage(predictions(80, gap=0.8, seed=s), [0.8], draws=200, seed=1) for s in range(50)]
     for measure in ("sensitivity", "saved", "npv"):
         rows = pd.concat(table[table["measure"] == measure] for table in tables)
         truth = rows["value"].mean()
@@ -112,34 +112,34 @@ def test_patients_are_drawn_not_cases():
     twins["patient_id"] = twins["case_id"].str[:4]  # ten cases a patient
     width = [
         float((t["high"] - t["low"])[t["measure"] == "specificity"].iloc[0])
-        for t in (prescreening.triage(frame, [0.8]) for frame in (alone, twins))
+        for t in (triage.triage(frame, [0.8]) for frame in (alone, twins))
     ]
     assert width[0] != width[1]
 
 
 def test_bayes_gives_back_the_cohort_at_its_own_prevalence():
     frame = predictions(200)
-    table = prescreening.triage(frame, draws=2)
-    there = prescreening.at_prevalence(table, [0.3]).set_index("target")
+    table = triage.triage(frame, draws=2)
+    there = triage.at_prevalence(table, [0.3]).set_index("target")
     for measure in ("ppv", "npv", "saved"):
         np.testing.assert_allclose(there[measure], wide(table)[measure])
     np.testing.assert_allclose(there[["found", "needless", "spared", "missed"]].sum(axis=1), 1)
     hand = pd.DataFrame({"target": 0.9, "measure": ["sensitivity", "specificity"], "value": [0.9, 0.6]})
-    row = prescreening.at_prevalence(hand, [0.1]).iloc[0]
+    row = triage.at_prevalence(hand, [0.1]).iloc[0]
     assert row["ppv"] == pytest.approx(0.09 / 0.45) and row["npv"] == pytest.approx(0.54 / 0.55)
     assert row["saved"] == pytest.approx(0.55) and row["missed"] == pytest.approx(0.01)
 
 
 def test_the_worklist_curve_is_that_of_counting_down_the_list():
     frame = predictions(100)
-    curve = prescreening.worklist_curve(frame, draws=50)
+    curve = triage.worklist_curve(frame, draws=50)
     ranked = frame[frame["split"] == "test"].sort_values("score", ascending=False)["label"].to_numpy()
     np.testing.assert_allclose(curve["found"], np.r_[0, ranked.cumsum() / ranked.sum()])
     np.testing.assert_allclose(curve["perfect"], np.minimum(1, curve["done"] / 0.3))
     assert (curve["low"] <= curve["found"] + 1e-9).mean() > 0.95 and (
         curve["found"] <= curve["high"] + 1e-9
     ).mean() > 0.95
-    needed = prescreening.stains_needed(frame, [0.8, 1.0], draws=50)
+    needed = triage.stains_needed(frame, [0.8, 1.0], draws=50)
     place = int(np.flatnonzero(ranked.cumsum() == 24)[0]) + 1
     last = int(np.flatnonzero(ranked)[-1]) + 1
     assert needed["value"].tolist() == pytest.approx([place / 100, last / 100])
@@ -148,9 +148,9 @@ def test_the_worklist_curve_is_that_of_counting_down_the_list():
 
 def test_equal_scores_are_worth_random_order():
     frame = predictions(100).assign(score=0.5)
-    curve = prescreening.worklist_curve(frame, draws=10)
+    curve = triage.worklist_curve(frame, draws=10)
     np.testing.assert_allclose(curve["found"], curve["done"])
-    assert prescreening.stains_needed(frame, [0.8], draws=10)["value"].iloc[0] == pytest.approx(0.8)
+    assert triage.stains_needed(frame, [0.8], draws=10)["value"].iloc[0] == pytest.approx(0.8)
 
 
 def test_recalibration_learns_on_validation_and_brings_the_mean_to_the_prevalence():
@@ -205,15 +205,15 @@ def test_a_useless_score_earns_no_more_than_the_better_of_all_and_nobody():
 )
 def test_frames_that_are_no_predictions_are_refused(change, told):
     with pytest.raises(InputError, match=told.replace("[", r"\[")):
-        prescreening.triage(change(predictions(seeds=2)), draws=2)
+        triage.triage(change(predictions(seeds=2)), draws=2)
 
 
 def test_figures_show_the_numbers_they_are_given():
     methods = {"mean_pool": predictions(gap=0.5), "full": predictions(gap=1.0)}
     titles = {"mean_pool": "Mean", "full": "Full method"}
     figures.use_style()
-    curves = {m: prescreening.worklist_curve(f, draws=20) for m, f in methods.items()}
-    tables = {m: prescreening.triage(f, draws=20) for m, f in methods.items()}
+    curves = {m: triage.worklist_curve(f, draws=20) for m, f in methods.items()}
+    tables = {m: triage.triage(f, draws=20) for m, f in methods.items()}
     fig, axes = figures.panels(2, 2, height=6)
     figures.triage.worklist(axes[0, 0], curves, titles)
     np.testing.assert_array_equal(axes[0, 0].lines[2].get_ydata(), curves["full"]["found"])
@@ -234,7 +234,7 @@ def test_figures_show_the_numbers_they_are_given():
 
 
 def test_the_prevalence_bars_add_up_to_all_cases():
-    table = prescreening.at_prevalence(prescreening.triage(predictions(), draws=2), [0.1, 0.4])
+    table = triage.at_prevalence(triage.triage(predictions(), draws=2), [0.1, 0.4])
     figures.use_style()
     fig, axes = figures.panels(1, 2, height=3)
     figures.triage.prevalence(axes, table, cases=100, positive="3+")
@@ -247,9 +247,9 @@ def test_the_prevalence_bars_add_up_to_all_cases():
 
 def test_triage_agrees_with_scikit_learn():
     frame = predictions(200, seed=5)
-    cut = prescreening.thresholds(frame, [0.9]).set_index("fold")["threshold"]
+    cut = triage.thresholds(frame, [0.9]).set_index("fold")["threshold"]
     test = frame[frame["split"] == "test"]
     tn, fp, fn, tp = confusion_matrix(test["label"], test["score"] >= test["fold"].map(cut)).ravel()
-    table = wide(prescreening.triage(frame, [0.9], draws=2)).loc[0.9]
+    table = wide(triage.triage(frame, [0.9], draws=2)).loc[0.9]
     assert table["npv"] == pytest.approx(tn / (tn + fn)) and table["ppv"] == pytest.approx(tp / (tp + fp))
     assert table["missed"] == fn and table["saved"] == pytest.approx((tn + fn) / 200)

@@ -1,6 +1,6 @@
 """From scores to decisions: recalibrated probabilities, and what acting on them is worth.
 
-Predictions are as `hsa.prescreening` describes them: validation and test rows of one method, one or more seeds.
+Predictions are as `hsa.screening.triage` describes them: validation and test rows of one method, one or more seeds.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from hsa.evaluation.metrics import patient_draws
-from hsa.prescreening import folds_of, spread
+from hsa.screening.triage import folds_of, spread
 
 CHANCES = tuple(np.arange(1, 61) / 100)
 

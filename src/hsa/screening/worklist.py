@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from hsa import files, prescreening
+from hsa import files
 from hsa.cohorts.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
 from hsa.errors import InputError
-from hsa.predict import Predictor, caveats, read_slide
+from hsa.screening import triage
+from hsa.screening.predict import Predictor, caveats, read_slide
 from hsa.workers import bar
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
@@ -100,8 +101,8 @@ def _cross_validation(predictor: Predictor) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, so there is no threshold. Evaluate the study (`hsa evaluate`).")
     predictions = pd.read_csv(path, dtype={"case_id": str, "patient_id": str})
-    chosen = prescreening.thresholds(predictions, [SENSITIVITY])
-    found = prescreening.triage(predictions, [SENSITIVITY]).set_index("measure")
+    chosen = triage.thresholds(predictions, [SENSITIVITY])
+    found = triage.triage(predictions, [SENSITIVITY]).set_index("measure")
     finite = chosen["threshold"].clip(1e-6, 1 - 1e-6).where(np.isfinite(chosen["threshold"]), 0)
     return {
         "threshold": float(logit(finite).mean()),
