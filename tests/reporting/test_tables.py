@@ -267,7 +267,7 @@ def test_a_book_without_the_reference_run_says_what_makes_it(kept, summary, tmp_
 def test_pre_screening_tables_show_shares_and_counts():
     numbers = {"value": [0.9, 2.5, None], "low": [0.8, 1.0, None], "high": [1.0, 4.0, None]}
     frame = pd.DataFrame({"target": 0.95, "measure": ["sensitivity", "missed", "npv"], **numbers})
-    table = prescreening_tables.triage({"full": frame}, {"full": "Full"})
+    table = prescreening_tables.triage_rows({"full": frame}, {"full": "Full"})
     assert table.loc[("Full", "95%")].tolist() == ["0.900 [0.800, 1.000]", "no case unstained", "2.5 [1.0, 4.0]"]
     needed = pd.DataFrame({"share": [0.8], "value": 0.6, "low": 0.5, "high": 0.7, "perfect": 0.2, "random": 0.8})
     shown = prescreening_tables.stains_needed({"full": needed}, {"full": "Full"})

@@ -37,7 +37,7 @@ def encode_cohort(
         folder: where the bags go.
         encoder: name, runtime and batch of the tile encoder.
         tiles: which tiles to take.
-        stamp: what the bags depend on besides the slide and the encoder's weights (`hsa.pipeline.stamps.stamp`, step bag).
+        stamp: what the bags depend on besides the slide and the encoder's weights: `hsa.pipeline.stamps`.
         workers: on a CPU processes, one thread each; on a GPU threads that read tiles for one process. Bags do not
             depend on their number.
         progress: show a progress bar.

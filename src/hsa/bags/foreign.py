@@ -53,8 +53,8 @@ def read_foreign(
         encoder: name of the tile encoder.
 
     Returns:
-        Corners in level-0 px, features as float16, attributes as of `hsa.bags.features.encode_slide`, with `source_tool`
-        and, where tiles overlap, `overlap_warning`. A slide without tissue has no rows.
+        Corners in level-0 px, features as float16, attributes as of `hsa.bags.features.encode_slide`, with
+        `source_tool` and, where tiles overlap, `overlap_warning`. A slide without tissue has no rows.
 
     Raises:
         InputError: a damaged or unsafe file, an unclear tool, a slide embedding, something missing or contradictory,

@@ -108,7 +108,8 @@ def tile_encoder(name: str = "lite0-mid", runtime: str = "auto", threads: int = 
             ImageNet's objects. Or a model of `hsa.encoders.registry.REGISTRY`, `timm:NAME`, `hf:OWNER/NAME`, or an
             entry point of the group `hsa.encoders`: a function Options -> TileEncoder.
         runtime: `"onnx"` (ONNX Runtime on the CPU, lite0-mid only: about four times as fast), `"torch"` (eager, the
-            reference), `"openvino-int8"` (on the CPU, see `hsa.encoders.openvino`) or `"auto"`: onnx for lite0-mid, else torch.
+            reference), `"openvino-int8"` (on the CPU, see `hsa.encoders.openvino`) or `"auto"`: onnx for lite0-mid,
+            else torch.
         threads: threads that one call may use. Results do not depend on it beyond rounding.
         options: the other fields of `Options`.
 
@@ -217,8 +218,8 @@ def _entry_point(name: str, options: Options) -> TileEncoder:
     encoder = function(options)
     if not isinstance(encoder, TileEncoder) or encoder.name != name or not encoder.weights:
         raise InputError(
-            f"tile encoder {name!r}: {found[0].value} must return an hsa.encoders.encoder.TileEncoder with this name and with "
-            f"`weights` that tells its version, got {encoder!r}"
+            f"tile encoder {name!r}: {found[0].value} must return an hsa.encoders.encoder.TileEncoder with this name "
+            f"and with `weights` that tells its version, got {encoder!r}"
         )
     return encoder
 

@@ -24,7 +24,7 @@ FEATURES = (
         "bags/encoding.py",
     ),
     *(
-        "encoders/encoder/encoder.py",
+        "encoders/encoder.py",
         "encoders/lite0.py",
         "encoders/pretrained.py",
         "encoders/hub.py",
@@ -45,27 +45,27 @@ TRAINING = (
         "models/losses.py",
         "models/published.py",
         "models/checkpoints.py",
-        "training/fit/fold.py",
-        "training/fit/fit.py",
+        "training/fold.py",
+        "training/fit.py",
     ),
 )
-PROBE = ("evaluation/evaluate/probe.py", "evaluation/evaluate/ranking.py")
+PROBE = ("evaluation/probe.py", "evaluation/ranking.py")
 TUNING = (*TRAINING, *PROBE, "training/tuning.py")
 EVALUATION = (
     *(
         *PROBE,
-        "evaluation/evaluate/metrics.py",
-        "evaluation/evaluate/comparison.py",
-        "evaluation/evaluate/alignment.py",
-        "evaluation/evaluate/ceilings.py",
-        "evaluation/evaluate/calibration.py",
-        "evaluation/evaluate/power.py",
+        "evaluation/metrics.py",
+        "evaluation/comparison.py",
+        "evaluation/alignment.py",
+        "evaluation/ceilings.py",
+        "evaluation/calibration.py",
+        "evaluation/power.py",
     ),
     *(
-        "evaluation/evaluate/categories.py",
-        "evaluation/evaluate/heatmaps.py",
-        "evaluation/evaluate/pointing.py",
-        "evaluation/evaluate/evaluate.py",
+        "evaluation/categories.py",
+        "evaluation/heatmaps.py",
+        "evaluation/pointing.py",
+        "evaluation/evaluate.py",
     ),
 )
 

@@ -1,6 +1,7 @@
 """The steps of a study. Each makes its files if they are missing or out of date, and gives what it made.
 
-The command line, the workflow and the notebooks call these same functions. What is out of date, `hsa.pipeline.stamps` tells.
+The command line, the workflow and the notebooks call these same functions. `hsa.pipeline.stamps` tells what is out
+of date.
 """
 
 from collections.abc import Callable
@@ -45,8 +46,8 @@ def make_features(
             all bags made, or makes what is missing.
 
     Raises:
-        InputError: see `hsa.bags.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model, which
-            is made once for all slides.
+        InputError: see `hsa.bags.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model,
+            which is made once for all slides.
     """
     from hsa.bags.encoding import encode_cohort
     from hsa.bags.foreign import check_bags

@@ -14,7 +14,7 @@ _TRIAGE = {
 }
 
 
-def triage(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> pd.DataFrame:
+def triage_rows(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> pd.DataFrame:
     """Lay out `hsa.screening.triage.triage` of several methods: a row a method and target.
 
     Args:

@@ -25,7 +25,7 @@ from hsa.workers import bar
 
 # What a trained fold depends on in this package. What its bags depend on, they tell themselves.
 MODULES = (
-    *("training/fit/fit.py", "training/fit/fold.py", "bags/batches.py", "models/model.py", "models/losses.py"),
+    *("training/fit.py", "training/fold.py", "bags/batches.py", "models/model.py", "models/losses.py"),
     *("models/longnet.py", "models/attention.py", "models/pooling.py", "models/published.py"),
 )
 

@@ -81,8 +81,8 @@ def recall_bars(ax: Axes, table: pd.DataFrame, titles: Mapping[str, str] | None 
 
     Args:
         ax: where to draw.
-        table: `hsa.evaluation.alignment.recall`; bars of one group differ by method, if there is such a column (then one
-            direction must be chosen), else by direction.
+        table: `hsa.evaluation.alignment.recall`; bars of one group differ by method, if there is such a column (then
+            one direction must be chosen), else by direction.
         titles: method -> name to show.
 
     Returns:
