@@ -1,61 +1,108 @@
-"""What each room of the package knows of the others: data flow one way."""
+"""The house: which wing stands above which, what each says of itself, and that imports run one way."""
 
+import ast
+import importlib
 import re
 from graphlib import TopologicalSorter
 
 import pytest
 
-from hsa.files import PACKAGE
+from hsa.files import PACKAGE, REPOSITORY
 
+# From the ground up. A wing imports from its own rooms and from what stands before it in this row.
+WINGS = (
+    *("ground", "study", "slides", "virtual", "cohorts", "encoders", "bags", "models", "evaluation", "training"),
+    *("pipeline", "reporting", "screening", "cli"),
+)
 FILES = {
     ".".join(["hsa", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
 
 
-def imported(name):
-    """Modules that a module imports at its top; an import for types, or in a function, stands further in."""
-    found = re.findall(r"^from (hsa[\w.]*) import (\([^)]*\)|.*)$", FILES[name].read_text(), re.M)
-    pairs = [(package, part) for package, names in found for part in re.findall(r"\w+", names)]
-    return {f"{package}.{part}" if f"{package}.{part}" in FILES else package for package, part in pairs} - {name}
+def wing_of(name):
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else "ground"
 
 
-ROOMS = {name: imported(name) for name in FILES}
+def imports(name):
+    """Modules of this package that a module imports anywhere: at its top, in functions, for types."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{name}: relative import"
+            found |= {one if (one := f"{node.module}.{a.name}") in FILES else node.module for a in node.names}
+    return {one for one in found if one.split(".")[0] == "hsa"} - {name}
 
 
-def reached(name):
-    known, new = set(), {name}
-    while new:
-        known |= new
-        new = {one for room in new for one in ROOMS[room]} - known
-    return {room.removeprefix("hsa.") for room in known - {name}}
+ROOMS = {name: imports(name) for name in FILES}
+
+
+def test_every_wing_stands_in_the_row():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(WINGS) - {"ground"}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py", "files.py", "workers.py"}
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_imports_run_down_the_row_of_wings(name):
+    own = WINGS.index(wing_of(name))
+    for other in ROOMS[name]:
+        assert other in FILES, f"{name} imports {other}, which is no module"
+        assert WINGS.index(wing_of(other)) <= own, f"{name} imports {other}, of a wing that stands after its own"
 
 
 def test_no_two_modules_import_each_other():
-    assert len(list(TopologicalSorter(ROOMS).static_order())) == len(FILES) > 80
+    # `hsa` itself holds the version; a wing's __init__ imports nothing.
+    graph = {name: known - {"hsa"} for name, known in ROOMS.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(FILES) > 80
 
 
-@pytest.mark.parametrize(
-    ("room", "knows"),
-    [
-        ("losses", {"errors"}),
-        ("attention", set()),
-        ("longnet", {"attention", "errors", "pooling"}),
-        ("model", {"attention", "errors", "longnet", "pooling", "settings"}),
-        ("settings", set()),
-        ("study", {"errors", "files", "paths", "settings"}),
-        ("tissue", set()),
-        ("bag", {"errors", "files"}),
-    ],
-)
-def test_losses_know_no_model_and_models_no_file(room, knows):
-    assert reached(f"hsa.{room}") == knows
+@pytest.mark.parametrize("wing", [wing for wing in WINGS if wing not in ("ground", "cli")])
+def test_a_wing_says_what_others_may_use_and_nothing_else(wing):
+    path = PACKAGE / wing / "__init__.py"
+    docstring, *rest = ast.parse(path.read_text()).body
+    assert len(re.findall(r"[.:;]\s", docstring.value.value)) >= 2
+    assert [ast.unparse(node.targets[0]) for node in rest] == ["__all__"], f"{path}: a docstring and __all__ only"
+    public = importlib.import_module(f"hsa.{wing}").__all__
+    rooms = {p.stem for p in path.parent.glob("*.py")} | {p.parent.name for p in path.parent.glob("*/__init__.py")}
+    assert set(public) <= rooms - {"__init__"}
+    for name, known in ROOMS.items():
+        if wing_of(name) != wing:
+            used = {one.split(".")[2] for one in known if one.startswith(f"hsa.{wing}.")}
+            assert used <= set(public), f"{name} uses what hsa.{wing} keeps to itself"
 
 
-@pytest.mark.parametrize("room", ["slide", "tiling", "encoders", "features", "encoding", "batches", "fold", "foreign"])
-def test_what_reads_slides_and_bags_knows_no_study(room):
-    assert not {"study", "cohort", "steps"} & reached(f"hsa.{room}")
+def test_what_begins_with_an_underscore_stays_in_its_module():
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hsa"):
+                private = [a.name for a in node.names if a.name.startswith("_") and a.name != "__version__"]
+                assert not private, f"{name} imports {private} of {node.module}"
 
 
-def test_virtual_tissue_is_loaded_by_nothing_but_itself():
-    assert not [name for name, known in ROOMS.items() if "virtual" not in name and "virtual" in str(known)]
+def test_losses_know_no_model_and_models_no_files_of_a_study():
+    assert ROOMS["hsa.models.losses"] == {"hsa.errors"}
+    for name in ("longnet", "attention", "pooling", "model"):
+        assert not {one for one in ROOMS[f"hsa.models.{name}"] if wing_of(one) == "study"} - {"hsa.study.settings"}
+        assert "hsa.files" not in ROOMS[f"hsa.models.{name}"]
+
+
+def test_virtual_tissue_is_loaded_only_where_a_study_has_it():
+    at_top = [
+        name
+        for name, path in FILES.items()
+        if wing_of(name) != "virtual" and re.search(r"^from hsa\.virtual", path.read_text(), re.M)
+    ]
+    assert not at_top
+
+
+def test_the_page_on_the_package_has_every_wing_and_all_that_is_public():
+    pages = "".join(path.read_text() for path in sorted((REPOSITORY / "book").rglob("api*.md")))
+    listed = re.findall(r"^\.\. automodule:: (\S+)$", pages, re.M)
+    assert len(set(listed)) == len(listed)
+    for wing in WINGS[1:-1]:
+        for room in importlib.import_module(f"hsa.{wing}").__all__:
+            assert f"hsa.{wing}.{room}" in listed, f"hsa.{wing}.{room} is public, and on no page"

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from hsa.errors import InputError
 from hsa.models import attention
-from hsa.models.longnet import LongNet, check_scale
+from hsa.models.longnet import LongNet
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "longnet.npz")
 
@@ -271,33 +271,3 @@ def test_autocast_adds_up_in_full_precision():
     model, (features, coords) = small(depth=4), (x[None] for x in bags([30])[0])
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert {state.dtype for state in model.states(features, coords)} == {torch.float32}
-
-
-GRID_OF_100 = np.stack([np.arange(100) % 10, np.arange(100) // 10], 1) * 512
-BIOPSY = np.stack([np.arange(40), np.zeros(40, int)], 1) * 512
-
-
-@pytest.mark.parametrize(
-    "coords", [GRID_OF_100, GRID_OF_100[:1], BIOPSY, BIOPSY + 300, GRID_OF_100 * 99, BIOPSY * 7 // 8]
-)
-def test_check_scale_takes_tiles_with_a_cell_each(coords):
-    check_scale(coords, 512, "slide")
-
-
-@pytest.mark.parametrize(
-    ("coords", "told"),
-    [
-        (GRID_OF_100 // 2, "100 tiles fall into 25 grid cells of 512 px.* 256 apart, expected 512"),  # um at 0.5
-        (GRID_OF_100 // 4, "100 tiles fall into 9 grid cells.* 128 apart"),
-        (GRID_OF_100 // 16, "100 tiles fall into 1 grid cells.* 32 apart"),  # px of level 2
-        (GRID_OF_100 // 512, "100 tiles fall into 1 grid cells.* 1 apart"),  # tile numbers
-        (GRID_OF_100 * 0, "all stand at one place"),
-        (BIOPSY // 2, "40 tiles fall into 20 grid cells"),
-        (BIOPSY[:2] // 2, "2 tiles fall into 1 grid cells"),
-        (GRID_OF_100 * 128, r"a tile lies at \(524288, 0\), expected 0 to 512000"),
-        (GRID_OF_100 - 512, r"a tile lies at \(-512, -512\), expected 0 to"),
-    ],
-)
-def test_check_scale_refuses_another_scale(coords, told):
-    with pytest.raises(InputError, match=f"slide: .*{told}"):
-        check_scale(coords, 512, "slide")

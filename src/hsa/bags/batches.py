@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hsa.bags.bag import read_bag
+from hsa.bags.scale import check_scale
 from hsa.errors import InputError
-from hsa.models.longnet import check_scale
 
 Tiles = tuple[np.ndarray, np.ndarray]  # features (N, D) and coordinates (N, 2) of one slide
 Made = TypeVar("Made")
@@ -48,10 +48,11 @@ class Bags:
         folder: holds `<slide_id>.h5`.
         colours: give the colours of each tile in place of its features.
         limit: bytes of features to keep in memory.
+        grid: cells a side that the slide encoder tells apart, see `hsa.bags.scale.check_scale`.
     """
 
-    def __init__(self, folder: str | Path, colours: bool = False, limit: int = 2**31):
-        self.folder, self.colours, self.limit = Path(folder), colours, limit
+    def __init__(self, folder: str | Path, colours: bool = False, limit: int = 2**31, grid: int | None = None):
+        self.folder, self.colours, self.limit, self.grid = Path(folder), colours, limit, grid
         self._kept: dict[str, Tiles] = {}
         self._bytes = 0
         self._width: int | None = None
@@ -103,7 +104,7 @@ class Bags:
                 f"bag {path} is of encoder {' '.join(made)}, others of {' '.join(self._made)}: encode all with one"
             )
         size, size_level0 = bag.attrs["tile_px"], bag.attrs["tile_px_level0"]
-        check_scale(bag.coords, size_level0, f"bag {path}")
+        check_scale(bag.coords, size_level0, f"bag {path}", self.grid)
         order = np.lexsort((bag.coords[:, 0], bag.coords[:, 1]))
         coords = np.floor_divide(bag.coords[order] * size, size_level0).astype(np.int64)
         return features[order], coords

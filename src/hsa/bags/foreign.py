@@ -16,6 +16,7 @@ import hsa
 from hsa.bags.bag import Bag, attributes, check_arrays, write_bag
 from hsa.bags.features import sha256
 from hsa.bags.layouts import SUFFIXES, Told, read_layout
+from hsa.bags.scale import check_scale
 from hsa.errors import InputError
 from hsa.files import read_json, stamp, write_json
 from hsa.slides.slide import PLAUSIBLE_MPP, Slide
@@ -38,6 +39,7 @@ def read_foreign(
     tile_mpp: float | None = None,
     unit: str | None = None,
     encoder: str | None = None,
+    grid: int | None = None,
 ) -> Bag:
     """Read a bag of another tool.
 
@@ -51,6 +53,7 @@ def read_foreign(
         tile_mpp: resolution of those pixels, um/px.
         unit: of the coordinates: "level0" (px of the slide), "tile" (px at `tile_mpp`) or "um".
         encoder: name of the tile encoder.
+        grid: cells a side that the slide encoder tells apart, see `hsa.bags.scale.check_scale`.
 
     Returns:
         Corners in level-0 px, features as float16, attributes as of `hsa.bags.features.encode_slide`, with
@@ -91,7 +94,7 @@ def read_foreign(
     attrs["stamp"] = stamp(attrs, "bags/foreign.py", "bags/layouts.py")
     bag = Bag(found.features.astype(np.float16), _level0(where, found.corners, told, size), attrs)
     check_arrays(path, bag.features, bag.coords)
-    _check_tiles(where, bag)
+    _check_tiles(where, bag, grid)
     return bag
 
 
@@ -114,7 +117,7 @@ def import_bags(
         slides: a row a slide with `slide_id`, `path` and `mpp`, such as `Cohort.slides`.
         coords: folder of the files with coordinates, if they are neither in the bags nor beside them.
         progress: show a progress bar.
-        given: `tool`, `tile_px`, `tile_mpp`, `unit`, `encoder` of `read_foreign`, the same for every slide.
+        given: `tool`, `tile_px`, `tile_mpp`, `unit`, `encoder`, `grid` of `read_foreign`, the same for every slide.
 
     Returns:
         A row a slide: slide_id, tiles, source_tool, encoder, encoder_dim, warning.
@@ -271,15 +274,13 @@ def _level0(where: str, corners: np.ndarray, told: Told, size: float) -> np.ndar
     return moved.astype(np.int64)
 
 
-def _check_tiles(where: str, bag: Bag) -> None:
+def _check_tiles(where: str, bag: Bag, grid: int | None) -> None:
     """Refuse tiles that stand twice or crowd together; note those that overlap."""
-    from hsa.models.longnet import check_scale  # imports torch
-
     if len(bag.coords) < 2:
         return
     if len(np.unique(bag.coords, axis=0)) < len(bag.coords):
         raise InputError(f"{where}: two tiles have one corner, so it is not clear which features are meant")
-    check_scale(bag.coords, bag.attrs["tile_px_level0"], where)
+    check_scale(bag.coords, bag.attrs["tile_px_level0"], where, grid)
     nearest = cKDTree(bag.coords).query(bag.coords, k=2, p=np.inf)[0][:, 1]
     share = float((nearest < OVERLAP * bag.attrs["tile_px_level0"]).mean())
     if share:

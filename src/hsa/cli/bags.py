@@ -28,6 +28,7 @@ def import_(
     """Take the bags of CLAM, TRIDENT, STAMP, slide2vec or HistoStainAlign. What they do not tell must be given."""
     from hsa.bags import foreign
     from hsa.cohorts import cohort
+    from hsa.models.longnet import GRID
 
     chosen = load(study)
     if chosen.encoder.name != "imported":
@@ -35,7 +36,7 @@ def import_(
             f"{chosen.file}: the study makes its bags itself, with {chosen.encoder.name}: say "
             "`encoder: {name: imported}`, and under `tiles` the size of those in the bags."
         )
-    given = {"tool": tool, "tile_px": tile_px, "tile_mpp": tile_mpp, "unit": unit, "encoder": encoder}
+    given = {"tool": tool, "tile_px": tile_px, "tile_mpp": tile_mpp, "unit": unit, "encoder": encoder, "grid": GRID}
     slides, folder = cohort.load(chosen).slides, chosen.paths.bags
     rows = foreign.import_bags(source, folder, slides, coords=coords, progress=not quiet, **given)
     for (tool, encoder, dim), part in rows.groupby(["source_tool", "encoder", "encoder_dim"]):

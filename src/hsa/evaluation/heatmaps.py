@@ -15,6 +15,7 @@ from hsa.bags.batches import Bags, Batch, Tiles, collate
 from hsa.errors import InputError
 from hsa.files import read_json
 from hsa.models.checkpoints import load_fold
+from hsa.models.longnet import GRID
 from hsa.models.model import SlideModel
 from hsa.models.pooling import GatedABMIL
 from hsa.study.study import Study
@@ -136,7 +137,7 @@ def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int, 
     folder = study.at(study.seed).paths.method(marker, method)
     model, _ = load_fold(folder, fold)
     probes = read_probes(folder)
-    bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour")
+    bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour", grid=GRID)
     importance = occlusion(probe_score(model, probes[fold]), bags[slide_id], model.he_mean.numpy(), passes=passes)
     _, corners = bags[slide_id.split("+")[0]]
     return corners, importance[: len(corners)]

@@ -14,6 +14,7 @@ from hsa.errors import InputError
 from hsa.evaluation.heatmaps import attention, occlusion, probe_score, read_probes
 from hsa.evaluation.metrics import patient_draws
 from hsa.models.checkpoints import load_fold
+from hsa.models.longnet import GRID
 from hsa.study.study import Study
 
 if TYPE_CHECKING:  # numba is heavy, and only the truth of virtual tissue needs it
@@ -131,7 +132,7 @@ def evaluate_maps(
     if study.cohort.kind != "virtual":
         raise InputError(f"{study.file}: heat maps are scored on virtual cohorts only; no other knows its tumour.")
     recipe = _recipe(study)
-    bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour")
+    bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour", grid=GRID)
     probes = read_probes(folder)
     rows = []
     for fold, tested in _drawn(folder, cases, study.cohort.seed).groupby("fold"):

@@ -8,7 +8,6 @@ Parameter names are those of the published checkpoint. Attention is plain PyTorc
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -260,37 +259,3 @@ class LongNet(nn.Module):
             raise InputError(f"model.pool is {pool!r}: expected 'mean' or 'cls'")
         *_, tokens = self.states(features, coords, mask, last=number)
         return self.pool(tokens, mask, final_norm=final_norm, pool=pool)
-
-
-def check_scale(coords: np.ndarray, tile_size: int, name: str) -> None:
-    """Refuse a bag whose coordinates are of another scale than its tiles: positions would tell nothing.
-
-    Coordinates that are too small put many tiles into one grid cell; all slides then look alike, with no other
-    sign. Tiles that do not overlap have a cell each. Coordinates that are too large leave the grid, or, if only
-    a little too large, look like tiles with gaps between them, which are none of this function's business.
-
-    Args:
-        coords: (N, 2) corners of the tiles of one slide.
-        tile_size: side of a grid cell, in the unit of `coords`.
-        name: what to call the bag in the message.
-
-    Raises:
-        InputError: a tile lies outside the 1000 x 1000 cells, or there are fewer cells than two for three tiles.
-    """
-    cells = np.floor_divide(coords, tile_size)
-    if cells.min() < 0 or cells.max() >= GRID:
-        x, y = coords[np.argmax(((cells < 0) | (cells >= GRID)).any(axis=1))]
-        raise InputError(
-            f"{name}: a tile lies at ({x:g}, {y:g}), expected 0 to {GRID * tile_size:g} ({GRID} tiles of "
-            f"{tile_size:g} level-0 px): the coordinates are finer than level-0 px, or the tile size is too small, "
-            "or they do not count from the slide's corner. Write the bag with level-0 pixels."
-        )
-    distinct = len(np.unique(cells, axis=0))
-    if 3 * distinct < 2 * len(coords):
-        steps = np.concatenate([np.diff(np.unique(axis)) for axis in coords.T])
-        found = f"neighbours stand {np.median(steps):g} apart" if len(steps) else "all stand at one place"
-        raise InputError(
-            f"{name}: {len(coords)} tiles fall into {distinct} grid cells of {tile_size:g} px, expected a cell "
-            f"each; {found}, expected {tile_size:g}: the coordinates are not in level-0 px (px of a smaller level? "
-            "microns? tile numbers?), or tiles overlap by a third or more. Write the bag with level-0 pixels."
-        )

@@ -260,7 +260,7 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
         stain -> p, corrected over the stains; "power"; "published": stain -> value, low, high.
     """
     from hsa.evaluation.comparison import holm
-    from hsa.reporting.notebooks import provenance
+    from hsa.study.provenance import provenance
 
     evaluations = {marker: evaluate(study, marker, progress) for marker in study.markers}
     judged = ("cases", "prediction", "categories", "ceiling", "difference")

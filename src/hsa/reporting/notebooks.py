@@ -1,9 +1,7 @@
 """Numbers glued into the book, and one notebook run by papermill."""
 
 import os
-import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,8 @@ import nbformat
 
 from hsa.errors import InputError
 from hsa.files import replacing
-from hsa.study.study import Study
 
 _GLUE = "application/papermill.record/"
-_REPORTED = ["torch", "numpy", "scikit-learn", "onnxruntime", "umap-learn"]
 
 
 def glue(**values: float | int | str) -> None:
@@ -43,18 +39,6 @@ def glued(notebook: str | Path) -> dict[str, str]:
             if name is not None:
                 found[name] = output["data"][f"{_GLUE}text/plain"]
     return found
-
-
-def provenance(study: Study, **more: Any) -> dict[str, Any]:
-    """Say what made a result: study, seed, versions. No date and no path, so that a second run is identical."""
-    return {
-        "study": study.name,
-        "seeds": list(study.seeds),
-        "hsa": version("hsa"),
-        "python": platform.python_version(),
-        **{name: version(name) for name in _REPORTED},
-        **more,
-    }
 
 
 def parameters(notebook: str | Path) -> dict[str, dict[str, str]]:

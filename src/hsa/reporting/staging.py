@@ -13,6 +13,7 @@ import yaml
 
 from hsa.errors import InputError
 from hsa.reporting import notebooks
+from hsa.study.provenance import provenance
 from hsa.study.study import Study
 
 CHAPTERS = [
@@ -88,7 +89,7 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
     page = nbformat.read(executed, as_version=4)
     tag = marker.lower()
     page.metadata["hsa_source"] = f"notebooks/{source.name}"
-    page.metadata["hsa_provenance"] = notebooks.provenance(study, stain=marker)
+    page.metadata["hsa_provenance"] = provenance(study, stain=marker)
     cells = []
     for cell in page.cells:
         tags = cell.metadata.get("tags", [])
@@ -119,7 +120,7 @@ def _parameter_table(study: Study, marker: str, source: Path) -> str:
         f"| `{name}` | {given.get(name, known['default'])} | {known['default'].strip(chr(34))} | {known['help']} |"
         for name, known in notebooks.parameters(source).items()
     ]
-    stamp = notebooks.provenance(study)
+    stamp = provenance(study)
     versions = ", ".join(f"{name} {stamp[name]}" for name in ("hsa", "python", "torch", "numpy", "scikit-learn"))
     simulated = (
         "**Simulated tissue** ({doc}`/book/virtual_tissue`): no number on this page says anything about patients."

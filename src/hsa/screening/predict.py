@@ -26,6 +26,7 @@ from hsa.encoders.encoder import TileEncoder, tile_encoder
 from hsa.errors import InputError
 from hsa.evaluation.heatmaps import Score, occlusion, probe_score
 from hsa.models.checkpoints import load_fold
+from hsa.models.longnet import GRID
 from hsa.pipeline.stamps import FEATURES
 from hsa.slides.slide import Slide
 from hsa.study.settings import Encoder, Tiles
@@ -164,7 +165,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
         options = {"slide_id": name, "mpp": mpp, "batch": predictor.encoder.batch, "stamp": stamp}
         write_bag(target, encode_slide(path, predictor.network, predictor.tiles, **options))
-    bag, tiles = read_bag(target), Bags(bags, colours=predictor.colours)[name]
+    bag, tiles = read_bag(target), Bags(bags, colours=predictor.colours, grid=GRID)[name]
     corners = bag.coords[np.lexsort((bag.coords[:, 0], bag.coords[:, 1]))]  # the order that Bags gives
     return Reading(
         tiles=tiles,

@@ -17,6 +17,7 @@ from hsa.cohorts.cohort import Cohort, fold_table
 from hsa.cohorts.manifest import HE
 from hsa.files import stamp, write_frame
 from hsa.models import checkpoints, published
+from hsa.models.longnet import GRID
 from hsa.models.model import STAINS, SlideModel
 from hsa.study.settings import Training
 from hsa.study.study import Study
@@ -158,7 +159,7 @@ def embed_he(
 
 
 def _bags(study: Study, encoder: str) -> Bags:
-    return Bags(study.paths.bags, colours=encoder == "colour")
+    return Bags(study.paths.bags, colours=encoder == "colour", grid=GRID)
 
 
 def _embed(

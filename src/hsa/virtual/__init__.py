@@ -4,3 +4,5 @@ Data flows one way: `markers` (what a marker is) -> `specimen` (what the tissue 
 one section, in the terms of `nuclei`) -> `render` (what a stain shows) -> `artefacts`, `optics` (what the
 scanner sees) -> `recipe` (one section from its seeds) -> `scan` (slides on disk, truth table).
 """
+
+__all__ = ["markers", "recipe", "scan"]

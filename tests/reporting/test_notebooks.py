@@ -5,7 +5,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from hsa.errors import InputError
 from hsa.reporting import notebooks
-from hsa.study.study import load
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-line", "caption": "A line."}, "image": {"alt": "a line"}}}
 
@@ -66,10 +65,3 @@ def test_a_figure_cell_that_draws_nothing_is_an_error(notebook, tmp_path):
     path = notebook(figure="pass")
     with pytest.raises(RuntimeError, match="fig-line should be one picture, the cell made 0"):
         notebooks.run_notebook(path, tmp_path / "out.ipynb", {})
-
-
-def test_provenance_names_what_made_a_result_but_no_date_and_no_path():
-    stamp = notebooks.provenance(load("smoke", seed=3), stain="P53")
-    assert stamp["study"] == "smoke" and stamp["seeds"] == [3] and stamp["stain"] == "P53"
-    assert stamp == notebooks.provenance(load("smoke", seed=3), stain="P53")
-    assert not any("/" in str(value) for value in stamp.values())
