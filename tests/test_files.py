@@ -71,13 +71,3 @@ def test_a_table_that_would_be_read_wrong_is_refused(tmp_path, data, message):
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(InputError, match=message):
         files.read_rows(tmp_path / "t.csv")
-
-
-def test_a_stamp_tells_settings_and_source_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PACKAGE", tmp_path)
-    (tmp_path / "m.py").write_text("x = 1")
-    first = files.stamp({"a": 1}, "m.py")
-    assert first == files.stamp({"a": 1}, "m.py")
-    assert first != files.stamp({"a": 2}, "m.py")
-    (tmp_path / "m.py").write_text("x = 2")
-    assert first != files.stamp({"a": 1}, "m.py")

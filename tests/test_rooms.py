@@ -43,7 +43,13 @@ ROOMS = {name: imports(name) for name in FILES}
 def test_every_wing_stands_in_the_row():
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert folders == set(WINGS) - {"ground"}
-    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py", "files.py", "workers.py"}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {
+        "__init__.py",
+        "errors.py",
+        "files.py",
+        "fingerprint.py",
+        "workers.py",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

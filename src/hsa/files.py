@@ -1,7 +1,6 @@
-"""Files that are either whole or absent, tables of the user, and a stamp that says what made a file."""
+"""Files that are either whole or absent, and tables of the user."""
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -121,21 +120,3 @@ def read_rows(path: str | Path) -> "pd.DataFrame":
         more = [f"and {len(problems) - 20} more problems"] * (len(problems) > 20)
         raise InputError("\n".join(f"{path}: {problem}" for problem in problems[:20] + more))
     return pd.DataFrame([row[:width] for row in kept.values()], columns=header, index=list(kept), dtype=object)
-
-
-def stamp(settings: Any, *modules: str) -> str:
-    """Fingerprint what a result depends on: its settings and the source of the modules that make it.
-
-    A file that carries another stamp than today's is out of date and is made again.
-
-    Args:
-        settings: anything that JSON can hold.
-        modules: files of this package, such as `"tiling.py"` or `"virtual/render.py"`.
-
-    Returns:
-        16 hexadecimal digits of a SHA-256.
-    """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for module in modules:
-        digest.update((PACKAGE / module).read_bytes())
-    return digest.hexdigest()[:16]

@@ -76,7 +76,9 @@ def test_a_notebook_is_that_of_the_first_seed_where_the_book_looks_for_it(study,
     from hsa.reporting import notebooks
 
     ran = []
-    monkeypatch.setattr(notebooks, "run_notebook", lambda source, target, values: ran.append((target, values["seed"])))
+    monkeypatch.setattr(
+        notebooks, "run_notebook", lambda source, target, values, *_: ran.append((target, values["seed"]))
+    )
     study.write_text(study.read_text().replace("seeds: [0]", "seeds: [4, 5]"))
     assert run("notebook", "03_baseline_comparison", "--study", study, "--stain", "P53").exit_code == 0
     first = load(study).at(4)
@@ -109,7 +111,7 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("cohort", "join", made, made, "--out", out, *root),
         ("cohort", "convert", tmp_path, "--mpp", 0.4),
         ("cohort", "check", made, *root),
-        ("features", "--study", "smoke", "--share", "2/8", "--workers", 3, "--quiet"),
+        ("features", "--study", "smoke", "--share", "2/8", "--workers", 3, "--keep", "--quiet"),
         ("plan", "--study", "smoke", "--cases", 7, "--sample", 2, "--no-measure"),
     ):
         assert run(*arguments).exit_code == 0
@@ -118,7 +120,7 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("hsa.cohorts.public.join_manifests", [made, made], out, tmp_path),
         ("hsa.cohorts.public.convert_large", tmp_path, 0.4),
         ("hsa.cohorts.check.check", made, {}, tmp_path),
-        ("hsa.pipeline.steps.make_features", smoke, 3, False, (2, 8)),
+        ("hsa.pipeline.steps.make_features", smoke, 3, False, (2, 8), True),
         ("hsa.pipeline.plan.plan", smoke, 7, 2, False),
     ]
 

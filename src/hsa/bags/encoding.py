@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from hsa import files
+from hsa.bags.adopted import Adopted
 from hsa.bags.bag import attributes, write_bag
-from hsa.bags.features import encode_slide, sample_tiles, source
+from hsa.bags.features import VERSION, encode_slide, sample_tiles, source
 from hsa.encoders.encoder import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
 from hsa.errors import InputError
 from hsa.study.settings import Encoder, Tiles
@@ -24,6 +25,8 @@ def encode_cohort(
     tiles: Tiles,
     *,
     stamp: str,
+    settings: str = "",
+    keep: bool = False,
     workers: int = 1,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -38,6 +41,10 @@ def encode_cohort(
         encoder: name, runtime and batch of the tile encoder.
         tiles: which tiles to take.
         stamp: what the bags depend on besides the slide and the encoder's weights: `hsa.pipeline.stamps`.
+        settings: fingerprint of the settings alone, `hsa.pipeline.stamps.bag_settings`.
+        keep: keep bags of another stamp too, if their settings and `hsa.bags.features.VERSION` are today's: other code
+            made them, but it makes the same features. `folder`/adopted.json notes their stamps, and they count as of
+            this stamp from then on.
         workers: on a CPU processes, one thread each; on a GPU threads that read tiles for one process. Bags do not
             depend on their number.
         progress: show a progress bar.
@@ -49,11 +56,12 @@ def encode_cohort(
     Raises:
         InputError: some slides could not be encoded; all others are done by then. Lists which and why.
     """
+    adopted = Adopted(Path(folder), stamp, settings if keep else None)
     if encoder.runtime == "openvino-int8":
-        _make_int8(slides, Path(folder) / "int8", encoder, tiles, stamp)
+        _make_int8(slides, Path(folder) / "int8", encoder, tiles, adopted, {"stamp": stamp, "settings": settings})
     options = encoder_options(encoder, tiles, Path(folder) / "int8")
     weights = weights_of(encoder.name, options)
-    made = {"stamp": stamp, "encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
+    made = {"encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
     processes, readers = (workers, 1) if device_of(encoder.name, options) == "cpu" else (1, workers)
     rows, pending = [], []
     for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True):
@@ -61,11 +69,12 @@ def encode_cohort(
         target = Path(folder) / f"{slide_id}.h5"
         wanted = made | (source(path, mpp) if path.exists() else {})
         attrs = attributes(target)
-        if attrs is not None and wanted.items() <= attrs.items():
+        if attrs is not None and wanted.items() <= attrs.items() and adopted.takes(attrs):
             rows.append(_report(slide_id, "kept", attrs))
         else:
-            how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp}
+            how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp, "settings": settings}
             pending.append(partial(_encode_one, slide_id, path, target, encoder.name, options, tiles, how))
+    adopted.write()
     with bar(total=len(slides), initial=len(rows), desc="slides", progress=progress) as shown:
         for row in run(pending, processes):
             rows.append(row)
@@ -94,15 +103,17 @@ def encoder_options(encoder: Encoder, tiles: Tiles, int8: str | Path | None = No
     return Options(**named, size_px=tiles.size_px, mpp=tiles.mpp, int8=int8, threads=threads)
 
 
-def _make_int8(slides: pd.DataFrame, folder: Path, encoder: Encoder, tiles: Tiles, stamp: str) -> None:
+def _make_int8(
+    slides: pd.DataFrame, folder: Path, encoder: Encoder, tiles: Tiles, adopted: Adopted, marks: dict[str, str]
+) -> None:
     """Make the int8 model once for the cohort; make it again when what it was made of has changed."""
     options = replace(encoder_options(encoder, tiles), runtime="torch")
     weights, file = weights_of(encoder.name, options), folder / "int8.json"
     record = files.read_json(file) if file.is_file() else {}
-    if record.get("stamp") == stamp and weights in (None, record["weights"]):
+    if adopted.takes(record, bag=False) and weights in (None, record["weights"]):
         return
     record = quantise(encoder.name, folder, sample_tiles(slides, tiles), **vars(options))
-    files.write_json(file, record | {"stamp": stamp})
+    files.write_json(file, record | marks | {"features_version": VERSION})
 
 
 def _encode_one(

@@ -18,7 +18,8 @@ from hsa.bags.features import sha256
 from hsa.bags.layouts import SUFFIXES, Told, read_layout
 from hsa.bags.scale import check_scale
 from hsa.errors import InputError
-from hsa.files import read_json, stamp, write_json
+from hsa.files import read_json, write_json
+from hsa.fingerprint import fingerprint
 from hsa.slides.slide import PLAUSIBLE_MPP, Slide
 from hsa.workers import bar
 
@@ -91,7 +92,7 @@ def read_foreign(
         "encoder_dim": found.features.shape[1],
         "hsa_version": hsa.__version__,
     }
-    attrs["stamp"] = stamp(attrs, "bags/foreign.py", "bags/layouts.py")
+    attrs["stamp"] = fingerprint(attrs, __name__)
     bag = Bag(found.features.astype(np.float16), _level0(where, found.corners, told, size), attrs)
     check_arrays(path, bag.features, bag.coords)
     _check_tiles(where, bag, grid)

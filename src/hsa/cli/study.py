@@ -41,13 +41,17 @@ def features(
     share: Annotated[
         str | None, typer.Option(help="K/N, such as 2/8: the second of eight shares, for eight jobs side by side")
     ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="after an upgrade: keep bags of the same settings and features"),
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Cut every slide into tiles and encode them: one bag a slide."""
     from hsa.pipeline import steps
 
     chosen = load(study)
-    steps.make_features(chosen, workers, not quiet, share and _share(share))
+    steps.make_features(chosen, workers, not quiet, share and _share(share), keep)
     typer.echo(f"bags are in {near(chosen.paths.bags)}")
 
 
@@ -135,14 +139,13 @@ def notebook(
     seed: SeedOption = None,
 ) -> None:
     """Execute one notebook for one stain with papermill."""
-    from hsa.reporting.notebooks import run_notebook
+    from hsa.reporting.notebooks import run_chapter
 
     chosen = load(study, seed)
     chosen.require_marker(stain)
     chosen = chosen.at(chosen.seed)  # as the book, which shows the first seed
     source = Path(name) if name.endswith(".ipynb") else files.REPOSITORY / "notebooks" / f"{name}.ipynb"
-    target = chosen.paths.notebook(stain, source.stem)
-    run_notebook(source, target, {"study": study, "stain": stain, "seed": chosen.seed})
+    target = run_chapter(chosen, stain, source, {"study": study, "stain": stain, "seed": chosen.seed})
     typer.echo(f"executed notebook is {near(target)}")
 
 
@@ -154,16 +157,10 @@ def stage(
     target: Annotated[Path | None, typer.Option(help="default: build/stage")] = None,
 ) -> None:
     """Lay out prose, executed notebooks and result tables for Jupyter Book."""
-    from hsa.pipeline import steps
-    from hsa.reporting import pieces, reference, staging
+    from hsa.reporting.book import stage_book
 
-    chosen = load(study, seed)
     target = target or files.REPOSITORY / "build" / "stage"
-    kept = files.REPOSITORY / "book" / "reference"
-    summary = steps.read_summary(chosen)
-    made = pieces.fragments(summary) | reference.fragments(kept, summary) | pieces.facts()
-    staging.stage(chosen, files.REPOSITORY, target, made)
-    reference.draw(kept, target / "book" / "_generated")
+    stage_book(load(study, seed), target)
     typer.echo(f"staged book is {near(target)}")
 
 

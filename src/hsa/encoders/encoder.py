@@ -1,7 +1,5 @@
 """Tile encoders by name: pixels (B, size, size, 3) -> features (B, D)."""
 
-import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hsa.encoders import hub, lite0, registry
+from hsa.encoders.runners import Run, onnx_runner, torch_runner
 from hsa.errors import InputError
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def _lite0_mid(options: Options) -> TileEncoder:
     network, weights = lite0.network(), hub.fingerprint(lite0.weights_file())
     if options.runtime == "onnx":
         _on_cpu("lite0-mid", options)
-        run, how = _onnx_runner(network, 256, options.threads), "onnx cpu float32"
+        run, how = onnx_runner(network, 256, options.threads), "onnx cpu float32"
     else:
         run, how, weights = _runner("lite0-mid", network, weights, options)
     return TileEncoder("lite0-mid", dim=512, size_px=256, mpp=0.5, run=run, weights=weights, how=how)
@@ -224,9 +223,6 @@ def _entry_point(name: str, options: Options) -> TileEncoder:
     return encoder
 
 
-Run = Callable[[np.ndarray], np.ndarray]
-
-
 def _runner(
     name: str,
     network: "torch.nn.Module",
@@ -244,7 +240,7 @@ def _runner(
     precision = options.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    return _torch_runner(network, prepare, options.threads, device, precision), f"torch {device} {precision}", weights
+    return torch_runner(network, prepare, options.threads, device, precision), f"torch {device} {precision}", weights
 
 
 def _on_cpu(name: str, options: Options) -> None:
@@ -264,48 +260,3 @@ def _device(name: str, device: str) -> str:
     if not there[device]:
         raise InputError(f"encoder {name}: torch {torch.__version__} finds no {device} here: set `device: auto`")
     return device
-
-
-def _torch_runner(
-    network: "torch.nn.Module", prepare: "torch.nn.Module | None", threads: int, device: str, precision: str
-) -> Run:
-    import torch
-
-    network = torch.nn.Sequential(prepare or torch.nn.Identity(), network).to(device)
-    dtype = getattr(torch, precision)
-
-    def run(tiles: np.ndarray) -> np.ndarray:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode(), torch.autocast(device, dtype, enabled=precision != "float32"):
-                return network(torch.from_numpy(np.ascontiguousarray(tiles)).to(device)).float().cpu().numpy()
-        finally:
-            torch.set_num_threads(before)
-
-    return run
-
-
-def _onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Run:
-    import onnxruntime
-    import torch
-
-    # Exported anew in each process (about a second): no cached file that could outlive the code that made it.
-    model = io.BytesIO()
-    with warnings.catch_warnings():
-        # dynamo=False needs no onnxscript; torch warns that it is the older of its two exporters.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8),),
-            model,
-            input_names=["tiles"],
-            output_names=["features"],
-            dynamic_axes={"tiles": {0: "batch"}, "features": {0: "batch"}},
-            dynamo=False,
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.getvalue(), options, providers=["CPUExecutionProvider"])
-    return lambda tiles: session.run(None, {"tiles": np.ascontiguousarray(tiles)})[0]

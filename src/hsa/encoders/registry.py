@@ -1,7 +1,7 @@
 """Foundation models that can be tile encoders: what is known of each, as data."""
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from hsa.errors import InputError
@@ -203,13 +203,6 @@ def repository(name: str) -> str:
     """Give the repository of a foundation model on the hub, OWNER/NAME."""
     known = name.partition("@")[0]
     return REGISTRY[known].repo if known in REGISTRY else known.removeprefix("hf:").replace("timm:", "timm/")
-
-
-def record(name: str) -> dict[str, Any] | None:
-    """Give what decides the features of a model of the registry, for a stamp; None for any other encoder."""
-    model = REGISTRY.get(name.split("@")[0])
-    told = ("licence", "gated", "reference", "unconfirmed", "tile_px", "mpp")
-    return {key: value for key, value in asdict(model).items() if key not in told} if model else None
 
 
 def check_tiles(name: str, model: Foundation, size_px: int, mpp: float) -> None:

@@ -11,7 +11,7 @@ from hsa.evaluation import alignment, categories, comparison, metrics
 from hsa.evaluation.calibration import calibration_error
 from hsa.evaluation.pointing import summarise_maps
 from hsa.evaluation.power import detectable_difference
-from hsa.files import write_frame, write_json
+from hsa.files import write_frame
 from hsa.study.study import Study
 
 Embeddings = Callable[[str, int], tuple[pd.DataFrame, pd.DataFrame]]
@@ -26,13 +26,11 @@ def evaluate(
     embeddings: Embeddings,
     maps: Mapping[str, pd.DataFrame],
     folder: Path,
-    stamp: str,
 ) -> dict[str, Any]:
     """Evaluate every method of one marker and write what was found.
 
     Writes predictions.csv (a row a method, seed, split and case; ceilings too), alignment.csv (a row a method and
-    test case), recall.csv, geometry.csv, umap.csv (baseline and full), maps.csv (where there are maps) and, last,
-    evaluation.json.
+    test case), recall.csv, geometry.csv, umap.csv (baseline and full), maps.csv (where there are maps).
 
     Args:
         study: seeds, methods and evaluation settings.
@@ -42,7 +40,6 @@ def evaluate(
         embeddings: (method, seed) -> H&E and IHC embeddings of all folds, for the alignment measures.
         maps: method -> scores of its heat maps, of `hsa.evaluation.pointing.evaluate_maps`; empty if no truth is known.
         folder: where the files go.
-        stamp: fingerprint to store with them.
 
     Returns:
         What evaluation.json holds. "cases": n and positive; "prediction" and "ceiling": method -> metric -> value,
@@ -55,7 +52,7 @@ def evaluate(
     draws, seed = study.evaluation.bootstrap, study.seed
     test = {name: _test(frame) for name, frame in predictions.items()}
     first = test[study.full].drop_duplicates("case_id")
-    found: dict[str, Any] = {"stamp": stamp, "marker": marker, "seeds": list(study.seeds)}
+    found: dict[str, Any] = {"marker": marker, "seeds": list(study.seeds)}
     found["cases"] = {"n": len(first), "positive": int(first["label"].sum())}
     found["prediction"] = {name: _score(frame, draws, seed) for name, frame in test.items()}
     kinds = len(study.markers[marker].names)
@@ -99,7 +96,6 @@ def evaluate(
     write_frame(folder / "recall.csv", _stack(recalls))
     write_frame(folder / "geometry.csv", _stack(shapes))
     write_frame(folder / "umap.csv", _stack(layouts))
-    write_json(folder / "evaluation.json", found)
     return found
 
 

@@ -1,128 +1,92 @@
-"""Fingerprints: what the files of each step depend on, as settings and as source.
+"""What the files of each step depend on: the step's code, its settings, and the steps before it.
 
-A file is out of date when these have changed, not when its clock says so.
+A file is out of date when these have changed, not when its clock says so. Code is found by `hsa.fingerprint`, module by
+module from the step's own file; it stops at the other steps, whose fingerprints are inputs here.
 """
 
 from typing import Any
 
-from hsa import files
 from hsa.cohorts import cohort as cohorts
-from hsa.encoders import registry
+from hsa.fingerprint import fingerprint
 from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
 
-VIRTUAL = tuple(f"virtual/{path.name}" for path in sorted((files.PACKAGE / "virtual").glob("*.py")))
-READERS = tuple(f"slides/readers/{path.name}" for path in sorted((files.PACKAGE / "slides/readers").glob("*.py")))
-FEATURES = (
-    *(
-        "slides/slide.py",
-        *READERS,
-        "slides/tissue.py",
-        "slides/tiling.py",
-        "bags/bag.py",
-        "bags/features.py",
-        "bags/encoding.py",
-    ),
-    *(
-        "encoders/encoder.py",
-        "encoders/lite0.py",
-        "encoders/pretrained.py",
-        "encoders/hub.py",
-        "encoders/openvino.py",
-    ),
-)
-TRAINING = (
-    *(
-        "cohorts/manifest.py",
-        "cohorts/cohort.py",
-        "bags/batches.py",
-        "models/model.py",
-        "models/longnet.py",
-        "models/attention.py",
-        "models/pooling.py",
-    ),
-    *(
-        "models/losses.py",
-        "models/published.py",
-        "models/checkpoints.py",
-        "training/fold.py",
-        "training/fit.py",
-    ),
-)
-PROBE = ("evaluation/probe.py", "evaluation/ranking.py")
-TUNING = (*TRAINING, *PROBE, "training/tuning.py")
-EVALUATION = (
-    *(
-        *PROBE,
-        "evaluation/metrics.py",
-        "evaluation/comparison.py",
-        "evaluation/alignment.py",
-        "evaluation/ceilings.py",
-        "evaluation/calibration.py",
-        "evaluation/power.py",
-    ),
-    *(
-        "evaluation/categories.py",
-        "evaluation/heatmaps.py",
-        "evaluation/pointing.py",
-        "evaluation/evaluate.py",
-    ),
-)
+STEPS = ("cohort", "render", "features", "encode", "imported", "tuning", "fit", "probe", "evaluation", "summary")
+MODULES = tuple(f"hsa.pipeline.steps.{step}" for step in STEPS)
+# At the other steps the code of a step ends. What keeps these books decides no number.
+STOP = (*MODULES, "hsa.pipeline.steps", "hsa.pipeline.stamps", "hsa.pipeline.door")
 
 
 def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
     """Fingerprint everything that the files of a step depend on, the steps before it included.
 
     Args:
-        study: the study; for train and probe with one seed.
-        step: cohort, bag, features, tune, train, probe or evaluate. `bag` is what one slide's bag depends on besides
-            the slide: not the manifest, so that a new column or case leaves the bags there are; nor the batch, which
-            changes no number.
-        marker: for tune and what follows.
-        method: for tune, train and probe.
+        study: the study; for fit and probe with one seed.
+        step: cohort, bag, features, tuning, fit, probe, evaluation or summary. `bag` is what one slide's bag depends on
+            besides the slide: not the manifest, so that a new column or case leaves the bags there are; nor the batch,
+            which changes no number.
+        marker: for tuning and what follows, but summary.
+        method: for tuning, fit and probe.
     """
-    parts: dict[str, Any] = study.model_dump(mode="json")
-    if step == "cohort":
-        if isinstance(study.cohort, VirtualCohort):
-            return files.stamp([parts["cohort"], list(study.markers)], *VIRTUAL)
-        manifest = cohorts.manifest_path(study)
-        return files.stamp(
-            [parts["cohort"], manifest.read_text() if manifest.is_file() else None],
-            "cohorts/manifest.py",
-            "cohorts/cohort.py",
-        )
-    if step == "bag" and study.encoder.name == "imported":
-        record = study.paths.bags / "imported.json"
-        tiles = [study.tiles.size_px, study.tiles.mpp]
-        return files.stamp([tiles, record.read_text() if record.is_file() else None])
-    if step == "bag":
-        encoder = {key: value for key, value in parts["encoder"].items() if key != "batch"}
-        made = stamp(study, "cohort") if isinstance(study.cohort, VirtualCohort) else None
-        return files.stamp([made, parts["tiles"], encoder, registry.record(study.encoder.name)], *FEATURES)
-    if step == "features":
-        return files.stamp([stamp(study, "cohort"), stamp(study, "bag")])
-    if step == "evaluate":
-        runs = [stamp(study.at(s), "probe", marker, name) for s in study.seeds for name in study.methods]
-        return files.stamp([runs, study.baseline, study.full, parts["evaluation"]], *EVALUATION)
-    if step == "probe":
-        return files.stamp([stamp(study, "train", marker, method)], *PROBE)
-    way = {key: value for key, value in parts["methods"][method].items() if key != "title"}
-    deal = [study.evaluation.folds, study.evaluation.fold_seed, parts["design"]]
-    settings = [stamp(study, "features"), marker, parts["model"], _weights(study), parts["training"], way, deal]
-    if step == "tune":
-        return files.stamp([settings, parts["tuning"]], *TUNING)
-    tuned = stamp(study, "tune", marker, method) if is_tuned(study, method) else None
-    return files.stamp([settings, tuned, study.seed], *TRAINING)
+    virtual, imported = isinstance(study.cohort, VirtualCohort), study.encoder.name == "imported"
+    made_by = {"cohort": "render"} if virtual else {}
+    made_by["bag"] = "imported" if imported else "encode"
+    return fingerprint(_values(study, step, marker, method), _module(made_by.get(step, step)), stop=STOP)
 
 
-def _weights(study: Study) -> str | None:
-    if study.model.weights is None:
-        return None
-    from hsa.models import published
-
-    return published.fingerprint(published.path_of(study.model, study.file))
+def bag_settings(study: Study) -> str:
+    """Fingerprint the settings that bags are made with, whatever the code: tiles, encoder, the virtual cohort."""
+    return fingerprint(_values(study, "bag", "", ""))
 
 
 def is_tuned(study: Study, method: str) -> bool:
     """Tell whether the hyper-parameters of a method are chosen by trials."""
     return study.tuning is not None and bool(study.methods[method].losses)
+
+
+def _module(step: str) -> str:
+    return f"hsa.pipeline.steps.{step}"
+
+
+def _values(study: Study, step: str, marker: str, method: str) -> Any:
+    """The settings and inputs of a step."""
+    parts: dict[str, Any] = study.model_dump(mode="json")
+    virtual = isinstance(study.cohort, VirtualCohort)
+    if step == "cohort":
+        return [parts["cohort"], list(study.markers) if virtual else _text(cohorts.manifest_path(study))]
+    if step == "bag" and study.encoder.name == "imported":
+        return [study.tiles.size_px, study.tiles.mpp, _text(study.paths.bags / "imported.json")]
+    if step == "bag":
+        encoder = {key: value for key, value in parts["encoder"].items() if key != "batch"}
+        return [stamp(study, "cohort") if virtual else None, parts["tiles"], encoder]
+    if step == "features":
+        return [stamp(study, "cohort"), stamp(study, "bag")]
+    if step == "summary":
+        found = [stamp(study, "evaluation", name) for name in study.markers]
+        return [found, study.title, parts["markers"], {name: way["title"] for name, way in parts["methods"].items()}]
+    if step == "evaluation":
+        runs = [stamp(study.at(seed), "probe", marker, name) for seed in study.seeds for name in study.methods]
+        return [runs, study.baseline, study.full, parts["evaluation"]]
+    if step == "probe":
+        return [stamp(study, "fit", marker, method)]
+    way = {key: value for key, value in parts["methods"][method].items() if key != "title"}
+    deal = [study.evaluation.folds, study.evaluation.fold_seed, parts["design"]]
+    kind = {key: value for key, value in parts["markers"][marker].items() if key != "published_f1"}
+    settings = [stamp(study, "features"), marker, kind, parts["model"], _weights(study), parts["training"], way, deal]
+    if step == "tuning":
+        return [settings, parts["tuning"]]
+    if step == "fit":
+        return [settings, stamp(study, "tuning", marker, method) if is_tuned(study, method) else None, study.seed]
+    raise ValueError(f"unknown step {step!r}")
+
+
+def _weights(study: Study) -> str | None:
+    if study.model.weights is None:
+        return None
+    from hsa.models import published  # imports torch, which the workflow can do without
+
+    return published.fingerprint(published.path_of(study.model, study.file))
+
+
+def _text(path: Any) -> str | None:
+    return path.read_text() if path.is_file() else None

@@ -5,6 +5,7 @@ Nothing is reckoned here that a result does not hold.
 """
 
 __all__ = [
+    "book",
     "figures",
     "notebooks",
     "pieces",

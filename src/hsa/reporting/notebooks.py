@@ -8,7 +8,11 @@ from typing import Any
 import nbformat
 
 from hsa.errors import InputError
-from hsa.files import replacing
+from hsa.files import REPOSITORY, replacing, write_json
+from hsa.fingerprint import fingerprint
+from hsa.pipeline.stamps import STOP, stamp
+from hsa.study.provenance import Clock, provenance, run_record
+from hsa.study.study import Study
 
 _GLUE = "application/papermill.record/"
 
@@ -53,13 +57,52 @@ def parameters(notebook: str | Path) -> dict[str, dict[str, str]]:
     return {name: {"default": value["default"], "help": value["help"]} for name, value in found.items()}
 
 
-def run_notebook(notebook: str | Path, target: str | Path, values: Mapping[str, Any]) -> None:
+def notebook_stamp(study: Study, marker: str, name: str) -> str:
+    """Fingerprint what an executed chapter depends on besides the notebook itself: results, settings, code it calls.
+
+    Args:
+        study: the study.
+        marker: whose chapter.
+        name: of the notebook, such as "03_baseline_comparison", or its path.
+    """
+    source = Path(name) if name.endswith(".ipynb") else REPOSITORY / "notebooks" / f"{name}.ipynb"
+    values = [study.model_dump(mode="json"), stamp(study, "evaluation", marker), marker]
+    return fingerprint(values, source, __name__, stop=STOP)
+
+
+def run_chapter(study: Study, marker: str, source: Path, values: Mapping[str, Any]) -> Path:
+    """Execute a notebook for one marker of a study; what made it stands in it, how the run went beside it.
+
+    Args:
+        study: the study, with one seed.
+        marker: whose chapter.
+        source: the notebook.
+        values: its parameters.
+
+    Returns:
+        The executed copy; beside it lies `<name>.run.json`.
+
+    Raises:
+        InputError: see `run_notebook`, as for the other errors.
+    """
+    _require(source)
+    target, clock = study.paths.notebook(marker, source.stem), Clock()
+    said = {"stain": marker, "fingerprint": notebook_stamp(study, marker, str(source))}
+    run_notebook(source, target, values, provenance(study, **said))
+    write_json(target.with_suffix(".run.json"), run_record(study, clock, step="notebook", **said))
+    return target
+
+
+def run_notebook(
+    notebook: str | Path, target: str | Path, values: Mapping[str, Any], made_by: Mapping[str, Any] | None = None
+) -> None:
     """Execute a notebook with papermill and check what came out.
 
     Args:
         notebook: the committed notebook, without outputs.
         target: where the executed copy goes. Written only if the run succeeds.
         values: parameter values.
+        made_by: what the executed copy says made it, in its metadata.
 
     Raises:
         InputError: no such notebook, or a parameter that it does not have (papermill only warns).
@@ -69,9 +112,7 @@ def run_notebook(notebook: str | Path, target: str | Path, values: Mapping[str, 
     import papermill
 
     notebook, target = Path(notebook), Path(target)
-    if not notebook.is_file():
-        known = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
-        raise InputError(f"{notebook}: no such notebook. Known: {known or 'none'}.")
+    _require(notebook)
     known = parameters(notebook)
     for name in values:
         if name not in known:
@@ -92,10 +133,16 @@ def run_notebook(notebook: str | Path, target: str | Path, values: Mapping[str, 
                 ],  # else each kernel warns that its port on this machine is not encrypted
             )
             _check_figures(notebook, temporary)
-            _strip_run(temporary)
+            _strip_run(temporary, made_by)
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _require(notebook: Path) -> None:
+    if not notebook.is_file():
+        known = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
+        raise InputError(f"{notebook}: no such notebook. Known: {known or 'none'}.")
 
 
 def _check_figures(notebook: Path, executed: Path) -> None:
@@ -106,10 +153,12 @@ def _check_figures(notebook: Path, executed: Path) -> None:
             raise RuntimeError(f"{notebook}: {figure['name']} should be one picture, the cell made {len(pictures)}")
 
 
-def _strip_run(executed: Path) -> None:
+def _strip_run(executed: Path, made_by: Mapping[str, Any] | None) -> None:
     """Remove dates, durations and paths, which differ between equal runs and name the machine."""
     book = nbformat.read(executed, as_version=4)
     book.metadata.pop("papermill", None)
+    if made_by:
+        book.metadata["hsa_provenance"] = dict(made_by)
     for cell in book.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)

@@ -6,7 +6,9 @@ one notebook; what has to differ between them (titles, figure names) is written 
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -89,14 +91,14 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
     page = nbformat.read(executed, as_version=4)
     tag = marker.lower()
     page.metadata["hsa_source"] = f"notebooks/{source.name}"
-    page.metadata["hsa_provenance"] = provenance(study, stain=marker)
+    made_by = page.metadata.setdefault("hsa_provenance", provenance(study, stain=marker))
     cells = []
     for cell in page.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             continue
         if "parameters" in tags:
-            cell = nbformat.v4.new_markdown_cell(_parameter_table(study, marker, source), id=cell.id)
+            cell = nbformat.v4.new_markdown_cell(_parameter_table(study, marker, source, made_by), id=cell.id)
         elif cell.cell_type == "markdown":
             cell.source = re.sub(r"\A# (.+)", lambda m: f"# {m[1]}: {marker}", cell.source)
             cell.source = re.sub(r"(\{numref\}`fig-[a-z0-9-]+)`", rf"\1-{tag}`", cell.source)
@@ -114,14 +116,13 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
     return page
 
 
-def _parameter_table(study: Study, marker: str, source: Path) -> str:
+def _parameter_table(study: Study, marker: str, source: Path, made_by: Mapping[str, Any]) -> str:
     given = {"study": study.name, "stain": marker, "seed": study.seed}
     rows = [
         f"| `{name}` | {given.get(name, known['default'])} | {known['default'].strip(chr(34))} | {known['help']} |"
         for name, known in notebooks.parameters(source).items()
     ]
-    stamp = provenance(study)
-    versions = ", ".join(f"{name} {stamp[name]}" for name in ("hsa", "python", "torch", "numpy", "scikit-learn"))
+    versions = ", ".join(f"{name} {made_by[name]}" for name in ("hsa", "python", "torch", "numpy", "scikit-learn"))
     simulated = (
         "**Simulated tissue** ({doc}`/book/virtual_tissue`): no number on this page says anything about patients."
     )

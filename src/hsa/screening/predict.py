@@ -25,9 +25,9 @@ from hsa.bags.features import encode_slide, source
 from hsa.encoders.encoder import TileEncoder, tile_encoder
 from hsa.errors import InputError
 from hsa.evaluation.heatmaps import Score, occlusion, probe_score
+from hsa.fingerprint import fingerprint
 from hsa.models.checkpoints import load_fold
 from hsa.models.longnet import GRID
-from hsa.pipeline.stamps import FEATURES
 from hsa.slides.slide import Slide
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, cores
@@ -160,7 +160,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     if not path.exists():
         raise InputError(f"slide {path} does not exist: correct the path")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
-    stamp = files.stamp([*settings, str(path.resolve()), source(path, mpp)], *FEATURES)
+    stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp)], "hsa.bags.features")
     target = bags / f"{name}.h5"
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
         options = {"slide_id": name, "mpp": mpp, "batch": predictor.encoder.batch, "stamp": stamp}

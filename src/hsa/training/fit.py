@@ -15,7 +15,8 @@ from lightning_fabric import Fabric
 from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import Cohort, fold_table
 from hsa.cohorts.manifest import HE
-from hsa.files import stamp, write_frame
+from hsa.files import write_frame
+from hsa.fingerprint import fingerprint
 from hsa.models import checkpoints, published
 from hsa.models.longnet import GRID
 from hsa.models.model import STAINS, SlideModel
@@ -23,12 +24,6 @@ from hsa.study.settings import Training
 from hsa.study.study import Study
 from hsa.training.fold import Run, embed_slides, seed_torch, train_fold
 from hsa.workers import bar
-
-# What a trained fold depends on in this package. What its bags depend on, they tell themselves.
-MODULES = (
-    *("training/fit.py", "training/fold.py", "bags/batches.py", "models/model.py", "models/losses.py"),
-    *("models/longnet.py", "models/attention.py", "models/pooling.py", "models/published.py"),
-)
 
 
 def fit(
@@ -96,7 +91,7 @@ def fit(
                 "processes": fabric.world_size,
                 "threads": threads,
             }
-            current = stamp([settings, origin], *MODULES)
+            current = fingerprint([settings, origin], __name__)
             if checkpoints.is_finished(folder, fold, current):
                 done.update(epochs)
                 continue

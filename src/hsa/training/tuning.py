@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from hsa.cohorts.cohort import Cohort
 from hsa.evaluation.probe import probe_folds
-from hsa.files import write_frame, write_json
+from hsa.files import write_frame
 from hsa.study.settings import Training
 from hsa.study.study import Study
 from hsa.training.fit import fit
@@ -25,9 +25,7 @@ def settings(study: Study) -> list[Training]:
     return [study.training.model_copy(update=update) for update in given]
 
 
-def tune(
-    study: Study, cohort: Cohort, marker: str, method: str, folder: Path, stamp: str, progress: bool = True
-) -> dict[str, Any]:
+def tune(study: Study, cohort: Cohort, marker: str, method: str, folder: Path, progress: bool = True) -> dict[str, Any]:
     """Try every candidate on every fold and choose one a fold by its validation AUC; of equals, the first.
 
     Args:
@@ -35,12 +33,11 @@ def tune(
         cohort: its cohort.
         marker: the marker.
         method: a method with losses.
-        folder: gets trial<i>/ with the models of each trial, trials.csv (trial, fold, auc) and chosen.json.
-        stamp: fingerprint to store.
+        folder: gets trial<i>/ with the models of each trial, and trials.csv (trial, fold, auc).
         progress: show bars.
 
     Returns:
-        What chosen.json holds: stamp, folds (number of the chosen candidate for each fold), candidates.
+        "folds": number of the chosen candidate for each fold; "candidates".
     """
     trials, rows = study.at(study.tuning.seed), []
     for number, training in enumerate(settings(study)):
@@ -54,9 +51,7 @@ def tune(
     wide = table.pivot(index="fold", columns="trial", values="auc").sort_index()
     chosen = [int(best) for best in np.argmax(wide.to_numpy(), axis=1)]
     candidates = [candidate.model_dump(exclude_none=True) for candidate in study.tuning.candidates]
-    found = {"stamp": stamp, "folds": chosen, "candidates": candidates}
-    write_json(folder / "chosen.json", found)
-    return found
+    return {"folds": chosen, "candidates": candidates}
 
 
 def _auc(val: pd.DataFrame) -> float:

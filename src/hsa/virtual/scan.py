@@ -10,7 +10,8 @@ import pandas as pd
 import tifffile
 
 from hsa.errors import InputError
-from hsa.files import read_json, replacing, stamp, write_frame, write_json
+from hsa.files import read_json, replacing, write_frame, write_json
+from hsa.fingerprint import fingerprint
 from hsa.virtual.cells import is_tumour
 from hsa.virtual.markers import MARKERS, programme
 from hsa.virtual.recipe import HE, MPP, Recipe, is_second, photograph, section_truth, stain_number
@@ -18,7 +19,6 @@ from hsa.virtual.specimen import STEP
 from hsa.workers import bar, run
 
 READERS = 3  # who call each IHC slide, each for himself; the label is what most of them say
-_SOURCES = ("markers", "specimen", "cells", "nuclei", "render", "optics", "artefacts", "recipe", "scan")
 
 
 def make_cohort(
@@ -56,7 +56,7 @@ def make_cohort(
     """
     _check(cases, slide_px, markers, strength)
     folder, recipe = Path(folder), Recipe(slide_px, float(strength), seed)
-    mark = stamp(asdict(recipe), *(f"virtual/{name}.py" for name in _SOURCES))
+    mark = fingerprint(asdict(recipe), __name__)
     records: dict[int, dict[str, Any]] = {}
     for index in range(cases):
         record = _kept(folder, index, markers, mark)

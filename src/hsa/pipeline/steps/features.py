@@ -1,0 +1,52 @@
+"""Step 2: one bag a slide."""
+
+from hsa.cohorts.cohort import Cohort
+from hsa.errors import InputError
+from hsa.pipeline.door import begin, is_of
+from hsa.pipeline.stamps import stamp
+from hsa.pipeline.steps.cohort import make_cohort
+from hsa.pipeline.steps.encode import encode
+from hsa.pipeline.steps.imported import check
+from hsa.study.study import Study
+
+
+def make_features(
+    study: Study, workers: int = 1, progress: bool = True, share: tuple[int, int] | None = None, keep: bool = False
+) -> Cohort:
+    """Encode every slide of the cohort into its bag, and keep those that are up to date; or check imported bags.
+
+    Args:
+        study: the study.
+        workers: processes; on a GPU, threads that read.
+        progress: show a bar.
+        share: (k, n): only the k-th of n shares of the slides, for n jobs side by side. A call without it then finds
+            all bags made, or makes what is missing.
+        keep: also keep bags that other code made, if it makes the same features: those of today's
+            `hsa.bags.features.VERSION` and of the same settings.
+
+    Raises:
+        InputError: see `hsa.bags.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model,
+            which is made once for all slides.
+    """
+    imported = study.encoder.name == "imported"
+    if share and (imported or study.encoder.runtime == "openvino-int8"):
+        raise InputError(
+            f"{study.file}: bags that are imported, or made by one int8 network, come in one go: leave out `--share`"
+        )
+    cohort = make_cohort(study, workers, progress)
+    mark = study.paths.bags / "made.json"
+    mark.unlink(missing_ok=True)  # until every bag has been looked at, nothing vouches for them
+    job = begin(study, "features", mark)
+    if imported:
+        check(study, cohort)
+    else:
+        encode(study, cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides, workers, progress, keep)
+    if share is None:
+        job.finish({"slides": len(cohort.slides)})
+    return cohort
+
+
+def encoded(study: Study, progress: bool) -> Cohort:
+    """Read the cohort, whose bags are there or are made first."""
+    fresh = is_of(study.paths.bags / "made.json", stamp(study, "features"))
+    return make_cohort(study, progress=progress) if fresh else make_features(study, progress=progress)

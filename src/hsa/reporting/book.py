@@ -1,0 +1,25 @@
+"""A book gathered: prose, executed notebooks, tables and the kept results of the reference run."""
+
+from pathlib import Path
+
+from hsa.files import REPOSITORY
+from hsa.pipeline.steps.summary import read_summary
+from hsa.reporting import pieces, reference, staging
+from hsa.study.study import Study
+
+
+def stage_book(study: Study, target: Path) -> None:
+    """Lay out everything that Jupyter Book reads, in `target`.
+
+    Args:
+        study: whose results to show.
+        target: the stage; it is replaced as a whole.
+
+    Raises:
+        InputError: the study has no summary, or a notebook has not been executed.
+    """
+    kept = REPOSITORY / "book" / "reference"
+    summary = read_summary(study)
+    fragments = pieces.fragments(summary) | reference.fragments(kept, summary) | pieces.facts()
+    staging.stage(study, REPOSITORY, target, fragments)
+    reference.draw(kept, target / "book" / "_generated")
