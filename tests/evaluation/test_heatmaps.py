@@ -71,6 +71,16 @@ def test_occlusion_of_mean_pooling_is_the_share_of_each_tile_and_adds_up():
     np.testing.assert_allclose(found.sum(), score(collate([tiles]))[0] - score(collate([average]))[0], atol=1e-6)
 
 
+def test_a_slide_of_one_tile_has_a_map_of_one_value():
+    mean = np.linspace(-1, 1, WIDTH)
+    model, probe, tiles = model_of("mean", mean), probe_of(WIDTH), tiles_of(1)
+    score = probe_score(model, probe)
+    average = mean[None].astype(np.float16), tiles[1]
+    expected = score(collate([tiles])) - score(collate([average]))
+    np.testing.assert_allclose(occlusion(score, tiles, mean), expected, atol=1e-3, strict=True)
+    assert attention(model_of("abmil"), tiles).shape == (1,)
+
+
 def test_an_occluded_tile_is_a_masked_tile_of_training():
     mean = np.linspace(-1, 1, WIDTH)
     model, probe, tiles = model_of("longnet", mean), probe_of(8), tiles_of()

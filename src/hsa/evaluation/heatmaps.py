@@ -58,7 +58,7 @@ def occlusion(
         batch = Batch(features, whole.coords.expand(len(blocks), -1, -1), whole.mask.expand(len(blocks), -1))
         found.append(np.asarray(score(batch), dtype=float))
     fallen = float(score(whole)[0]) - np.concatenate(found)
-    return (fallen / np.bincount(block))[block]
+    return (fallen / np.bincount(block))[block.numpy()]
 
 
 def _blocks(coords: np.ndarray, most: int) -> np.ndarray:
