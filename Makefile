@@ -42,7 +42,7 @@ environment: .venv/.ready  ## make .venv with the tested versions
 	@touch $@
 
 book: environment  ## run the study (STUDY=virtual) and build the book: a quarter of an hour on 2 cores, seconds if nothing changed
-	@$(SNAKEMAKE) --config "study=$$STUDY" -- all
+	@$(SNAKEMAKE) --config "study=$$STUDY" "threads=$(CORES)" -- all
 	@$(RUN) hsa.cli show --study "$$STUDY"
 
 SNAKEMAKE = $(RUN) snakemake --snakefile workflow/Snakefile --cores "$(CORES)" --rerun-incomplete \
@@ -50,7 +50,7 @@ SNAKEMAKE = $(RUN) snakemake --snakefile workflow/Snakefile --cores "$(CORES)" -
 REFERENCE := reference no-signal shuffled-pairs
 
 study: environment  ## the reference run that the book reports: hours on 2 cores; interrupted, it goes on where it stopped
-	@for name in $(REFERENCE); do $(SNAKEMAKE) --config "study=$$name" -- numbers || exit 1; done
+	@for name in $(REFERENCE); do $(SNAKEMAKE) --config "study=$$name" "threads=$(CORES)" -- numbers || exit 1; done
 	@$(RUN) hsa.cli sweep --study sweep --workers "$(CORES)"
 	@mkdir -p book/reference
 	@for name in $(REFERENCE); do cp "results/$$name/summary.json" "book/reference/$$name.json" || exit 1; done

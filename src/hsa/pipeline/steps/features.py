@@ -33,15 +33,18 @@ def make_features(
         raise InputError(
             f"{study.file}: bags that are imported, or made by one int8 network, come in one go: leave out `--share`"
         )
-    cohort = make_cohort(study, workers, progress)
     mark = study.paths.bags / "made.json"
-    mark.unlink(missing_ok=True)  # until every bag has been looked at, nothing vouches for them
-    job = begin(study, "features", mark)
+    if share is None:
+        mark.unlink(missing_ok=True)  # until every bag has been looked at, nothing vouches for them
+    job = begin(study, "features", mark)  # before the manifest is read: one that changes meanwhile is not vouched for
+    cohort = make_cohort(study, workers, progress)
+    if job:
+        job.start()
     if imported:
         check(study, cohort)
     else:
         encode(study, cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides, workers, progress, keep)
-    if share is None:
+    if share is None and job:
         job.finish({"slides": len(cohort.slides)})
     return cohort
 
