@@ -6,6 +6,7 @@ import pytest
 from hsa import files
 from hsa.errors import InputError
 from hsa.pipeline import stamps, steps
+from hsa.pipeline.door import begin
 from hsa.pipeline.steps import evaluation, features, summary
 from hsa.study.study import load
 
@@ -72,3 +73,29 @@ def test_shares_make_every_bag_once_and_only_the_whole_is_called_made(tmp_path, 
     assert len(encoded[3]) == 7 and (study.paths.bags / "made.json").is_file()
     with pytest.raises(InputError, match="in one go: leave out `--share`"):
         steps.make_features(load(smoke_file, changes=changes | {"encoder.runtime": "openvino-int8"}), share=(1, 2))
+
+
+def test_bags_are_not_vouched_for_where_the_manifest_changed_as_it_was_read(
+    tmp_path, smoke_file, make_slide, monkeypatch
+):
+    row = {
+        "slide_id": "s",
+        "case_id": "c",
+        "patient_id": "c",
+        "stain": "HE",
+        "path": make_slide("s.tif", size=512).name,
+    }
+    row |= {f"label_{marker}": "1" for marker in ("P53", "PD-L1", "Ki-67")}
+    pd.DataFrame([row]).to_csv(tmp_path / "m.csv", index=False)
+    study = load(smoke_file, changes={"cohort": {"kind": "manifest", "manifest": str(tmp_path / "m.csv")}})
+    read = features.make_cohort
+
+    def read_then_changed(*args):
+        found = read(*args)
+        (tmp_path / "m.csv").write_text((tmp_path / "m.csv").read_text() + "\n")
+        return found
+
+    monkeypatch.setattr(features, "make_cohort", read_then_changed)
+    monkeypatch.setattr("hsa.pipeline.steps.encode.encode_cohort", lambda *a, **k: None)
+    steps.make_features(study, progress=False)
+    assert begin(study, "features", study.paths.bags / "made.json")
