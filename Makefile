@@ -53,7 +53,8 @@ study: environment  ## the reference run that the book reports: hours on 2 cores
 	@for name in $(REFERENCE); do $(SNAKEMAKE) --config "study=$$name" "threads=$(CORES)" -- numbers || exit 1; done
 	@$(RUN) hsa.cli sweep --study sweep --workers "$(CORES)"
 	@mkdir -p book/reference
-	@for name in $(REFERENCE); do cp "results/$$name/summary.json" "book/reference/$$name.json" || exit 1; done
+	@for name in $(REFERENCE); do cp "results/$$name/summary.json" "book/reference/$$name.json" \
+	  && cp "results/$$name/summary.run.json" "book/reference/$$name.run.json" || exit 1; done
 	@cp results/sweep/sweep.csv book/reference/
 
 test: lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML

@@ -35,7 +35,7 @@ def reached(module):
         name = waiting.pop()
         wing = name.split(".")[1:2]
         on_the_ground = not wing or wing == ["study"] or not (PACKAGE / wing[0]).is_dir()
-        books = name in ("hsa.pipeline.steps", "hsa.pipeline.stamps", "hsa.pipeline.door")
+        books = re.fullmatch(r"hsa\.pipeline\.(steps|stamps|door|ledger)", name)
         other = re.fullmatch(r"hsa\.pipeline\.steps\.(?!records)\w+", name) and name != module
         if name in found or on_the_ground or books or other:
             continue

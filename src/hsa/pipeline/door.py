@@ -24,13 +24,14 @@ class Job:
         """Start the clock of the record: again, where a step first had to make what it needs."""
         self._clock = Clock()
 
-    def finish(self, found: dict[str, Any] | None = None) -> None:
+    def finish(self, found: dict[str, Any] | None = None, **told: Any) -> None:
         """Write the file that vouches for the step, last, and beside it how the step ran, `<name>.run.json`.
 
         Args:
             found: what the file says besides the stamp.
+            told: what the record says besides.
         """
-        record = run_record(self._study, self._clock, step=self._step, stamp=self.stamp)
+        record = run_record(self._study, self._clock, step=self._step, stamp=self.stamp, **told)
         files.write_json(self._path.with_suffix(".run.json"), record)
         files.write_json(self._path, {**(found or {}), "stamp": self.stamp})
 

@@ -14,7 +14,7 @@ from hsa.study.study import Study
 STEPS = ("cohort", "render", "features", "encode", "imported", "tuning", "fit", "probe", "evaluation", "summary")
 MODULES = tuple(f"hsa.pipeline.steps.{step}" for step in STEPS)
 # At the other steps the code of a step ends. What keeps these books decides no number.
-STOP = (*MODULES, "hsa.pipeline.steps", "hsa.pipeline.stamps", "hsa.pipeline.door")
+STOP = (*MODULES, "hsa.pipeline.steps", "hsa.pipeline.stamps", "hsa.pipeline.door", "hsa.pipeline.ledger")
 
 
 def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:

@@ -6,6 +6,7 @@ from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation.comparison import holm
 from hsa.pipeline.door import begin
+from hsa.pipeline.ledger import ledger
 from hsa.pipeline.steps.evaluation import evaluate
 from hsa.study.provenance import provenance
 from hsa.study.study import Study
@@ -45,7 +46,7 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
     titles |= {"classes": ranked} if ranked else {}
     evaluated = {marker: found["stamp"] for marker, found in evaluations.items()}
     summary["provenance"] = provenance(study, fingerprints=evaluated, **titles)
-    job.finish(summary)
+    job.finish(summary, study_took=ledger(study))
     return files.read_json(study.paths.summary)
 
 
