@@ -105,10 +105,36 @@ def test_virtual_tissue_is_loaded_only_where_a_study_has_it():
     assert not at_top
 
 
-def test_the_page_on_the_package_has_every_wing_and_all_that_is_public():
-    pages = "".join(path.read_text() for path in sorted((REPOSITORY / "book").rglob("api*.md")))
-    listed = re.findall(r"^\.\. automodule:: (\S+)$", pages, re.M)
-    assert len(set(listed)) == len(listed)
-    for wing in WINGS[1:-1]:
-        for room in importlib.import_module(f"hsa.{wing}").__all__:
-            assert f"hsa.{wing}.{room}" in listed, f"hsa.{wing}.{room} is public, and on no page"
+def test_the_pages_on_the_package_have_every_wing_and_all_that_is_public():
+    everything = []
+    for wing in WINGS[:-1]:
+        text = (REPOSITORY / "book/api" / f"{wing}.md").read_text()
+        listed = re.findall(r"^\.\. automodule:: (\S+)$", text, re.M)
+        assert re.findall(r"^## (\S+)$", text, re.M) == [
+            name.removeprefix(f"hsa.{wing}.").removeprefix("hsa.") for name in listed if name != f"hsa.{wing}"
+        ]
+        if wing == "ground":
+            assert {f"hsa.{path.stem}" for path in PACKAGE.glob("[!_]*.py")} == set(listed)
+        else:
+            assert listed[0] == f"hsa.{wing}"
+            for room in importlib.import_module(f"hsa.{wing}").__all__:
+                assert f"hsa.{wing}.{room}" in listed, f"hsa.{wing}.{room} is public, and on no page"
+            assert all(name.startswith(f"hsa.{wing}") for name in listed)
+        everything += listed
+    assert len(set(everything)) == len(everything)
+
+
+def test_the_map_of_the_package_is_drawn_from_its_imports(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "book/_ext")
+    wings = importlib.import_module("wings")
+    known = {wing: set() for wing in WINGS[1:]}
+    for name, others in ROOMS.items():
+        if wing_of(name) != "ground":
+            known[wing_of(name)] |= {wing_of(other) for other in others} - {wing_of(name), "ground"}
+    assert wings.uses() == known
+    order = [wing for row in wings.wings_picture.rows(wings.uses()) for wing in row]
+    toc = (REPOSITORY / "book/_toc.yml").read_text()
+    assert re.findall(r"file: book/api/(\w+)", toc) == [*order[: order.index("cli")], "ground"]
+    told = wings.docstrings()
+    assert set(told) == set(WINGS) and all(told.values())
+    assert set(re.findall(r"`(\w+)`", importlib.import_module("hsa").__doc__)) == set(order)

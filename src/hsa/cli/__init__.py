@@ -1,4 +1,4 @@
-"""`hsa`: the steps of a study, and what surrounds them, from a shell."""
+"""The command `hsa`: the steps of a study, and what surrounds them, from a shell."""
 
 from typing import Annotated
 
