@@ -1,6 +1,8 @@
 """Fixtures of general use."""
 
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -266,3 +268,33 @@ def tiny_cohort(tiny_study: Study) -> Cohort:
             bag = Bag(features.astype(np.float16), coords, attrs, colours)
             write_bag(tiny_study.paths.bags / f"{slide}.h5", bag)
     return Cohort(pd.DataFrame(rows), pd.DataFrame({"P53": labels}))
+
+
+@pytest.fixture(scope="session")
+def snakemake() -> Callable[..., subprocess.CompletedProcess]:
+    """A function that runs the graph for a study file whose results and book lie beside it."""
+
+    def run(path: Path, *more: str) -> subprocess.CompletedProcess:
+        command = [Path(sys.executable).parent / "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"]
+        command += ["--nolock", "--config", f"study={path}", f"build={path.parents[1] / 'build'}", *more]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, snakemake: Callable) -> tuple[Study, Path]:
+    """The smoke study, from nothing to strict HTML by the same graph as `make book`, and the folder of its HTML."""
+    path = tmp_path_factory.mktemp("smoke") / "studies" / "smoke.yml"
+    path.parent.mkdir()
+    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
+    run = snakemake(path)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
+    return load(path), path.parents[1] / "build" / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(built: tuple[Study, Path]) -> dict[str, str]:
+    """Every page of the book: name -> HTML."""
+    _, html = built
+    return {str(p.relative_to(html)): p.read_text() for p in html.rglob("*.html") if "_static" not in p.parts}

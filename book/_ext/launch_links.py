@@ -1,10 +1,13 @@
-"""Point the launch and source buttons of a page at the committed notebook that it was made from.
+"""Point the launch buttons of a page at the committed notebook that it was made from.
 
-A page such as notebooks/p53/02_contrastive_training exists in the built book only; its metadata key
-`hsa_source` names the notebook in the repository. Sphinx-book-theme has already made the links when this runs.
+A page such as notebooks/p53/02_contrastive_training exists in the built book only; its metadata key `hsa_source`
+names the notebook in the repository. Binder and Colab open that one, and a new issue names it beside the page. What is
+downloaded stays the executed notebook, which is part of the book. Sphinx-book-theme has already made the links when
+this runs.
 """
 
 from typing import Any
+from urllib.parse import quote
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -14,13 +17,12 @@ def setup(app: Any) -> dict[str, bool]:
 
 def rewrite_links(app: Any, pagename: str, templatename: str, context: dict, doctree: Any) -> None:
     source = (context.get("meta") or {}).get("hsa_source")
-    if source:
-        for button in context.get("header_buttons", []):
-            _rewrite(button, pagename, source)
-
-
-def _rewrite(button: dict, pagename: str, source: str) -> None:
-    for inner in button.get("buttons", []):
-        _rewrite(inner, pagename, source)
-    if isinstance(button.get("url"), str):
-        button["url"] = button["url"].replace(f"{pagename}.ipynb", source).replace(pagename, source)
+    if not source:
+        return
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if group.get("label") == "launch-buttons" and "url" in button:
+                button["url"] = button["url"].replace(f"{pagename}.ipynb", source)
+            elif button.get("label") == "source-issues-button":
+                address, _, _ = button["url"].partition("&body=")
+                button["url"] = f"{address}&body={quote(f'The page is made from {source}.')}"

@@ -2,51 +2,19 @@
 
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from hsa.files import REPOSITORY
+from hsa.files import PACKAGE, REPOSITORY
 from hsa.pipeline import steps
 from hsa.reporting import notebooks, tables
 from hsa.reporting.staging import CHAPTERS
 from hsa.study.study import load
 
 pytestmark = pytest.mark.smoke
-BIN = Path(sys.executable).parent
-
-
-def own_study(folder):
-    (folder / "studies").mkdir(parents=True)
-    path = folder / "studies" / "smoke.yml"
-    path.write_text((REPOSITORY / "studies/smoke.yml").read_text())
-    return path
-
-
-def snakemake(path, *more):
-    command = [BIN / "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2", "--nolock"]
-    command += ["--config", f"study={path}", f"build={path.parents[1] / 'build'}", *more]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """The study and the folder of its HTML."""
-    path = own_study(tmp_path_factory.mktemp("smoke"))
-    run = snakemake(path)
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
-    return load(path), path.parents[1] / "build" / "_build" / "html"
-
-
-@pytest.fixture(scope="session")
-def pages(built):
-    """Every page of the book: name -> HTML."""
-    _, html = built
-    return {str(p.relative_to(html)): p.read_text() for p in html.rglob("*.html") if "_static" not in p.parts}
 
 
 class Pictures(HTMLParser):
@@ -125,23 +93,22 @@ def test_glued_numbers_are_those_of_the_evaluation(built):
         assert float(values["roc_auc_full"]) == found["prediction"]["full"]["roc_auc"]["value"]
 
 
-def test_launch_buttons_open_the_committed_notebook(pages):
-    text = pages["notebooks/pd-l1/02_contrastive_training.html"]
-    links = re.findall(r'href="(https://(?:mybinder|colab)[^"]+)"', text)
-    assert len(links) == 2
-    for link in links:
-        assert "notebooks/02_contrastive_training.ipynb" in link.replace("%2F", "/") and "pd-l1" not in link
-
-
-def test_nothing_is_left_to_do(built):
+def test_nothing_is_left_to_do(built, snakemake):
     study, _ = built
     run = snakemake(study.file, "--dry-run")
     assert "Nothing to be done" in run.stdout + run.stderr
 
 
-def test_a_notebook_runs_alone_and_a_second_run_gives_the_same_summary(built, tmp_path):
+def test_the_book_is_built_again_when_the_docstring_of_any_module_changes(built, snakemake):
     study, _ = built
-    path = own_study(tmp_path)
+    told = snakemake(study.file, "--dry-run", "--forcerun", "html").stdout
+    for path in PACKAGE.rglob("*.py"):
+        assert str(path) in told, f"{path} is on a page of the book, which does not depend on it"
+
+
+def test_a_notebook_runs_alone_and_a_second_run_gives_the_same_summary(built, smoke_file, tmp_path):
+    study, _ = built
+    path = smoke_file
     alone = tmp_path / "alone.ipynb"
     notebooks.run_notebook(REPOSITORY / "notebooks/04_embedding_analysis.ipynb", alone, {"study": str(path)})
     assert notebooks.glued(alone) == notebooks.glued(study.paths.notebook("P53", "04_embedding_analysis"))

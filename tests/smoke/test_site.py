@@ -1,0 +1,235 @@
+"""The built site as a reader meets it: every link leads somewhere, and in a browser every page can be read and left."""
+
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from urllib.parse import parse_qs, unquote, urljoin, urlsplit
+
+import nbformat
+import pytest
+from playwright.sync_api import sync_playwright
+
+from hsa.files import REPOSITORY
+from hsa.reporting.staging import CHAPTERS
+
+pytestmark = pytest.mark.smoke
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+READ = ["book/method.html", "notebooks/p53/02_contrastive_training.html", "book/api/bags.html"]  # a page of each sort
+# What a reader of a phone would meet as a page that slides about, and of a keyboard as one that cannot be reached.
+LOOK = """() => {
+  const scrolls = e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth;
+  const cut = [...document.querySelectorAll('main table, main pre')].filter(e => {
+    let box = e;
+    while (box.tagName !== 'MAIN' && !scrolls(box)) box = box.parentElement;
+    const right = Math.max(...[e, ...e.children].map(one => one.getBoundingClientRect().right));
+    return box.tagName === 'MAIN' && right > innerWidth + 1;
+  });
+  const boxes = [...document.querySelectorAll('main *')];
+  const unreachable = boxes.filter(e => e.clientWidth && e.tabIndex < 0 && scrolls(e));
+  return {
+    beyond: document.scrollingElement.scrollWidth - innerWidth,
+    cut: cut.map(e => e.outerHTML.slice(0, 200)),
+    unreachable: unreachable.map(e => e.outerHTML.slice(0, 200)),
+  };
+}"""
+
+# The texts of the picture of the wings: whether they lie in their box, how large and in what colours they are.
+BOXES = """() => [...document.querySelectorAll('figure.wings svg text')].map(text => {
+  const rect = text.parentElement.querySelector('rect'), a = text.getBBox(), b = rect.getBBox();
+  const style = getComputedStyle(text), scale = text.getScreenCTM().a;
+  return {
+    name: text.textContent,
+    fits: a.x >= b.x && a.y >= b.y && a.x + a.width <= b.x + b.width && a.y + a.height <= b.y + b.height,
+    px: parseFloat(style.fontSize) * scale,
+    colours: [style.fill, getComputedStyle(rect).fill],
+  };
+})"""
+
+
+class Links(HTMLParser):
+    """Collects what a page leads to and loads, the names that others can lead to, and where it sends its reader."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.names, self.moved = [], set(), None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.targets += [given[key] for key in ("href", "src", "data") if given.get(key)]
+        self.names |= {given[key] for key in ("id", "name") if given.get(key)}
+        if given.get("http-equiv", "").lower() == "refresh":
+            self.moved = given["content"].partition("url=")[2]
+            self.targets.append(self.moved)
+
+
+@pytest.fixture(scope="session")
+def links(pages):
+    return {name: Links(text) for name, text in pages.items()}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, as the system has it: nothing is downloaded."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        reason = "no Chromium on this machine: the built pages are not looked at in a browser"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def window(browser):
+    """A function that opens a window of a size."""
+    contexts = []
+
+    def new(size, scheme="light"):
+        contexts.append(browser.new_context(viewport=size, has_touch=size is PHONE, color_scheme=scheme))
+        return contexts[-1].new_page()
+
+    yield new
+    for context in contexts:
+        context.close()
+
+
+def test_every_link_picture_script_and_anchor_is_there(built, links):
+    _, html = built
+    broken, followed = [], 0
+    for name, page in links.items():
+        for target in page.targets:
+            parts = urlsplit(urljoin(f"file:///{name}", target))
+            if parts.scheme != "file":
+                continue
+            followed += 1
+            found = unquote(parts.path).lstrip("/")
+            anchor = unquote(parts.fragment)
+            if not (html / found).is_file() or (anchor and found in links and anchor not in links[found].names):
+                broken.append(f"{name} -> {target}")
+    assert not broken, "\n".join(broken[:20])
+    assert followed > 50 * len(links)
+
+
+def test_a_chapter_downloads_as_the_notebook_that_was_executed(built, links):
+    study, html = built
+    for marker in study.markers:
+        for chapter in CHAPTERS:
+            page = links[f"notebooks/{marker.lower()}/{chapter}.html"]
+            (target,) = {one for one in page.targets if one.endswith(".ipynb") and not urlsplit(one).scheme}
+            notebook = nbformat.read(html / "notebooks" / marker.lower() / target, as_version=4)
+            assert any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_launch_buttons_open_the_committed_notebook_and_an_issue_names_page_and_notebook(built, links):
+    study, _ = built
+    for marker in study.markers:
+        for chapter in CHAPTERS:
+            name = f"notebooks/{marker.lower()}/{chapter}.html"
+            launch = [one for one in links[name].targets if re.match("https://(mybinder|colab)", one)]
+            assert len(launch) == 2
+            for link in launch:
+                assert unquote(link).endswith(f"/notebooks/{chapter}.ipynb")
+                assert (REPOSITORY / "notebooks" / f"{chapter}.ipynb").is_file()
+            (issue,) = (one for one in links[name].targets if "/issues/new" in one)
+            told = parse_qs(urlsplit(issue).query)
+            assert told["title"] == [f"Issue on page /{name}"]
+            assert f"notebooks/{chapter}.ipynb" in told["body"][0]
+
+
+def test_an_issue_on_any_page_names_a_page_that_is_there(links, pages):
+    for name, page in links.items():
+        for link in page.targets:
+            if "/issues/new" in link:
+                assert parse_qs(urlsplit(link).query)["title"][0].partition("page /")[2] == name
+
+
+@pytest.mark.parametrize("name", READ)
+def test_on_a_phone_the_menu_and_the_contents_open_and_lead_on(window, built, name):
+    address = (built[1] / name).as_uri()
+    page = window(PHONE)
+    page.goto(address)
+    menu = page.get_by_role("navigation", name="Main").get_by_role("link", name="Virtual tissue", exact=True)
+    assert not menu.is_visible()
+    page.locator(".primary-toggle:visible").tap()
+    menu.tap()  # fails unless it is seen, at rest, and under nothing else
+    page.wait_for_url("**/book/virtual_tissue.html")
+
+    page.goto(address)
+    contents = page.locator(".page-toc a:visible")
+    assert not contents.count()
+    page.locator(".secondary-toggle:visible").tap()
+    link = contents.last
+    anchor = link.get_attribute("href")
+    link.tap()
+    page.wait_for_url(f"**{anchor}")
+    assert page.locator(f"[id='{anchor[1:]}']").bounding_box()["y"] < PHONE["height"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_on_a_desktop_the_menu_closes_and_opens_and_leads_on(window, built, name):
+    page = window(DESKTOP)
+    page.goto((built[1] / name).as_uri())
+    menu = page.get_by_role("navigation", name="Main").get_by_role("link", name="Virtual tissue", exact=True)
+    assert menu.is_visible() and page.locator(".page-toc a:visible").count()
+    assert page.get_by_role("button", name="Search").filter(visible=True).count() == 1
+    toggle = page.locator(".primary-toggle:visible")
+    toggle.click()
+    menu.wait_for(state="hidden")
+    toggle.click()
+    menu.click()
+    page.wait_for_url("**/book/virtual_tissue.html")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_map_of_the_package_can_be_read_and_opens_the_wings(window, built, size, scheme):
+    page = window(size, scheme)
+    page.goto((built[1] / "book/api.html").as_uri())
+    for box in page.evaluate(BOXES):
+        assert box["fits"], f"{box['name']} is wider than its box"
+        assert box["px"] >= 11, f"{box['name']}: letters of {box['px']} px"
+        assert _contrast(*box["colours"]) >= 4.5, f"{box['name']}: {box['colours']}, {scheme}"
+    page.locator("figure.wings a", has_text="models").click()
+    page.wait_for_url("**/book/api/models.html")
+
+
+def _contrast(*colours):
+    """The ratio of WCAG 2 between two colours as a browser computes them, `rgb(r, g, b)`."""
+    lights = []
+    for colour in colours:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_pages_fit_their_window_load_nothing_from_elsewhere_and_log_no_error(window, built, links):
+    _, html = built
+    page = window(PHONE)
+    faults, now = [], ""
+
+    def fault(what):
+        faults.append(f"{now}: {what}")
+
+    page.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or fault(f"asks for {r.url}"))
+    page.on("requestfailed", lambda r: fault(f"does not get {r.url}"))
+    page.on("console", lambda m: m.type == "error" and fault(m.text))
+    page.on("pageerror", lambda e: fault(str(e)))
+    for name in sorted(name for name, known in links.items() if not known.moved):
+        for size in (PHONE, DESKTOP):
+            now = f"{name} at {size['width']} px"
+            page.set_viewport_size(size)
+            if size is PHONE:
+                page.goto((html / name).as_uri())
+            look = page.evaluate(LOOK)
+            if look["beyond"] > 0:
+                fault(f"scrolls sideways by {look['beyond']} px")
+            for table in look["cut"]:
+                fault(f"cuts off {table}")
+            for box in look["unreachable"]:
+                fault(f"scrolls, but not by the keyboard: {box}")
+    assert not faults, "\n".join(faults[:30])
