@@ -12,4 +12,4 @@ what has changed, `reporting` turns results into tables, figures and this book. 
 through the same bags and models to a probability; the IHC slide is never asked for. `cli` is all of it from a shell.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
