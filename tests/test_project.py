@@ -1,8 +1,16 @@
-"""What the repository says of itself: its version, everywhere the same."""
+"""What the repository says of itself, and the habits it holds its contributors to."""
 
+import copy
+import itertools
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 
+import nbformat
+import pytest
 import yaml
 
 import hsa
@@ -24,3 +32,71 @@ def test_versions_in_the_changelog_fall():
     headings = re.findall(r"^## (.*)$", changes, re.M)
     versions = [tuple(map(int, re.fullmatch(r"\[(.*)\] - .*", heading)[1].split("."))) for heading in headings]
     assert versions == sorted(set(versions), reverse=True)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A repository with the hooks of this one, and a function that gives a command to its git."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    for name in (".pre-commit-config.yaml", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / ".git/info").mkdir(parents=True)
+    (tmp_path / ".git/info/exclude").write_text(".venv\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    named = dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"), "a@b.c")
+    own = {"PRE_COMMIT_HOME": str(tmp_path.parent / f"{tmp_path.name}_hooks"), "GIT_CONFIG_GLOBAL": os.devnull}
+
+    def call(*command):
+        run = subprocess.run(command, cwd=tmp_path, env=kept | named | own, capture_output=True, text=True)
+        return run.returncode, run.stdout + run.stderr
+
+    assert call("git", "init", "-q")[0] == 0
+    assert call(".venv/bin/python", "-m", "pre_commit", "install")[0] == 0
+    return tmp_path, call
+
+
+def test_a_commit_strips_a_notebook_of_its_outputs_and_keeps_its_tags(clone):
+    folder, call = clone
+    metadata = {"tags": ["parameters", "hide-input"], "mystnb": {"figure": {"name": "fig-a"}}}
+    clean = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("study = 1", metadata=metadata)])
+    notebook = copy.deepcopy(clean)
+    notebook.cells[0].execution_count = 1
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text="a number")]
+    notebook.cells[0].metadata["execution"] = {"iopub.status.busy": "2026-01-01T00:00:00Z"}
+    nbformat.write(notebook, folder / "a.ipynb")
+    call("git", "add", "-A")
+    failed, said = call("git", "commit", "-qm", "with outputs")
+    assert failed and "stripped" in said
+    assert nbformat.read(folder / "a.ipynb", as_version=4) == clean
+    call("git", "add", "-A")
+    failed, said = call("git", "commit", "-qm", "without outputs")
+    assert not failed, said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hook"),
+    [
+        ("a.py", "import os\n", "ruff"),
+        ("b.py", "x = {  'a':1 }\n", "ruff-format-check"),
+        ("c.bin", "x" * 1_100_000, "large-files"),
+    ],
+)
+def test_lint_refuses_what_a_commit_would_and_changes_nothing(clone, name, text, hook):
+    folder, call = clone
+    (folder / name).write_text(text)
+    call("git", "add", "-A")
+    failed, said = call(".venv/bin/python", "-m", "pre_commit", "run", "--all-files", "--hook-stage", "manual")
+    assert failed and f"hook id: {hook}" in said
+    assert (folder / name).read_text() == text
+    assert call("git", "commit", "-qm", "no")[0] != 0
+
+
+def test_what_the_tests_need_is_pinned():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    plain = {re.split(r"[<>=\[]", one)[0].lower().replace("_", "-") for one in wanted} - {"hsa"}
+    pins = (REPOSITORY / "constraints.txt").read_text()
+    pinned = {name.lower().replace("_", "-") for name in re.findall(r"^([\w.-]+)==[\w.]+$", pins, re.M)}
+    assert not plain - pinned
