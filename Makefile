@@ -61,10 +61,10 @@ test: lint  ## lint, unit tests, golden parity, a smoke study through to strict 
 	$(RUN) pytest
 
 # The checks of .pre-commit-config.yaml, on all files; nothing is changed. Where the files came without git, what needs no git.
-lint: .venv/.tests  ## style of code and notebooks, outputs in notebooks, large files
+lint: .venv/.tests  ## style of code and notebooks, types, outputs in notebooks, large files
 	@if git rev-parse --is-inside-work-tree >/dev/null 2>&1; \
 	then $(RUN) pre_commit run --all-files --hook-stage manual; \
-	else $(RUN) ruff check . && $(RUN) ruff format --check .; fi
+	else $(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy; fi
 
 clean:  ## remove what was made, but not the environment
 	rm -rf results build .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -29,7 +29,7 @@ class Bag:
 
     features: np.ndarray
     coords: np.ndarray
-    attrs: dict[str, str | int | float | bool] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
     colours: np.ndarray | None = None
 
 

@@ -112,9 +112,10 @@ def sample_tiles(slides: pd.DataFrame, tiles: Tiles, count: int = 192, seed: int
     """
     rng, drawn = np.random.default_rng(seed), []
     each = -(-count // min(len(slides), 48))
-    for row in slides.iloc[rng.permutation(len(slides))].itertuples():
+    shuffled = slides.iloc[rng.permutation(len(slides))]
+    for path, mpp in zip(shuffled["path"], shuffled["mpp"], strict=True):
         try:
-            with Slide.open(row.path, None if np.isnan(row.mpp) else float(row.mpp)) as slide:
+            with Slide.open(path, None if np.isnan(mpp) else float(mpp)) as slide:
                 grid = _grid(slide, tiles)[1]
                 chosen = rng.permutation(len(grid.coords))[:each]
                 drawn += [slide.read(x, y, grid.size_px, grid.size_px, grid.mpp) for x, y in grid.coords[chosen]]

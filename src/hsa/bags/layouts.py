@@ -109,7 +109,7 @@ def _load(path: Path) -> tuple[Arrays, dict[str, Any]]:
     for key in {*KEYS, "base_spacing_um", "requested_tile_size_px", "tile_size_lv0", *TEXT} & set(facts):
         value = facts[key]
         if key in TEXT:
-            sound = isinstance(value, str) and value.strip()
+            sound = isinstance(value, str) and bool(value.strip())
         else:
             sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31
         if not sound:
@@ -186,14 +186,15 @@ def _tool(path: Path, arrays: Arrays, said: dict[str, Any], given: str | None) -
         found = "slide2vec"
     elif "patch_size" in said:
         found = "clam" if "patch_level" in said else "trident"
-    if found is None and given is None:
+    chosen = found or given
+    if chosen is None:
         raise InputError(
             f"{path} does not say which tool wrote it: give the file with its coordinates (CLAM's patches .h5, hs2p's "
             "coordinates.npz), or `tool`: clam, or histostainalign with tile_px, tile_mpp, unit, mpp and encoder"
         )
     if found and given and found != given:
         raise InputError(f"{path} was written by {found}, not by {given}: leave `tool` out")
-    return found or given
+    return chosen
 
 
 def _features(path: Path, arrays: Arrays) -> np.ndarray:
@@ -249,13 +250,15 @@ def _clam(path: Path, said: dict[str, Any]) -> Told:
     # Without `downsample` only level 0 is clear.
     scale = said.get("downsample", 1.0 if said.get("patch_level") == 0 else None)
     side = said.get("patch_size")
-    size = None if None in (side, scale) else side * scale * said.get("custom_downsample", 1)
+    size = None if side is None or scale is None else side * scale * said.get("custom_downsample", 1)
     return Told(unit="level0", tile_px=side, size=size, encoder=said.get("encoder"))
 
 
 def _trident(path: Path, said: dict[str, Any]) -> Told:
     side, level0, target = (said.get(k) for k in ("patch_size", "level0_magnification", "target_magnification"))
-    size = said.get("patch_size_level0", None if None in (side, level0) or not target else side * level0 / target)
+    size = said.get(
+        "patch_size_level0", None if side is None or level0 is None or not target else side * level0 / target
+    )
     facts = {"magnification": level0, "mpp": said.get("mpp"), "encoder": said.get("encoder")}
     return Told(unit="level0", tile_px=side, size=size, **facts)
 

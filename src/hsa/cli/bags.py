@@ -39,8 +39,8 @@ def import_(
     given = {"tool": tool, "tile_px": tile_px, "tile_mpp": tile_mpp, "unit": unit, "encoder": encoder, "grid": GRID}
     slides, folder = cohort.load(chosen).slides, chosen.paths.bags
     rows = foreign.import_bags(source, folder, slides, coords=coords, progress=not quiet, **given)
-    for (tool, encoder, dim), part in rows.groupby(["source_tool", "encoder", "encoder_dim"]):
-        typer.echo(f"{len(part)} bags of {tool}, {encoder} ({dim}), {part['tiles'].sum()} tiles: {near(folder)}")
+    for (by, made_by, dim), part in rows.groupby(["source_tool", "encoder", "encoder_dim"]):
+        typer.echo(f"{len(part)} bags of {by}, {made_by} ({dim}), {part['tiles'].sum()} tiles: {near(folder)}")
 
 
 @app.command()
@@ -58,7 +58,7 @@ def export(
     chosen = load(study)
     if (stain is None) != (method is None):
         raise InputError("slide embeddings need `--stain` and `--method`; bags need neither")
-    if stain is None:
+    if stain is None or method is None:
         typer.echo(f"bags are in {near(export.to_trident(chosen.paths.bags, target))}")
         return
     one = chosen.at(chosen.seed)

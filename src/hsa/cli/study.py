@@ -51,7 +51,7 @@ def features(
     from hsa.pipeline import steps
 
     chosen = load(study)
-    steps.make_features(chosen, workers, not quiet, share and _share(share), keep)
+    steps.make_features(chosen, workers, not quiet, _share(share) if share else None, keep)
     typer.echo(f"bags are in {near(chosen.paths.bags)}")
 
 

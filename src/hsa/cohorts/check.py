@@ -38,7 +38,7 @@ def markers_of(path: str | Path) -> dict[str, Marker]:
     """
     path = Path(path)
     frame = read_text(path)
-    names = [column.removeprefix("label_") for column in frame if column.startswith("label_")]
+    names = [column.removeprefix("label_") for column in frame.columns if column.startswith("label_")]
     if not names:
         raise InputError(f"{path}: no column label_<marker>. Add one for each marker, or give `--study`.")
     return {name: _guess(frame[f"label_{name}"]) for name in names}
@@ -76,7 +76,7 @@ def check(path: str | Path, markers: Mapping[str, Marker], root: str | Path | No
         slide = root / row["path"]
         if not row["path"] or not os.path.exists(slide):
             continue  # told already
-        given = pd.to_numeric(row.get("mpp") or None, errors="coerce")
+        given = pd.to_numeric(row.get("mpp") or "nan", errors="coerce")
         try:
             with Slide.open(slide, None if pd.isna(given) else float(given)) as opened:
                 formats[f"{opened.format}, {opened.mpp:.3g} um/px"] += 1

@@ -11,8 +11,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from hsa.cohorts.manifest import HE, class_of, examine, told
 from hsa.errors import InputError
-from hsa.study.settings import Marker
-from hsa.study.study import ManifestCohort, Study
+from hsa.study.settings import ManifestCohort, Marker
+from hsa.study.study import Study
 
 PROBLEMS_SHOWN = 20
 
@@ -148,8 +148,8 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
     table = table.sort_values(["fold", "case_id"], ignore_index=True)
     table.loc[(table["split"] == "train") & (table["label"] < 0), "split"] = "pairs"
     if design.labelled < 1:
-        for fold, rows in table[table["split"] == "train"].groupby("fold"):
-            rng = np.random.default_rng([study.evaluation.fold_seed, int(fold)])
+        for _, rows in table[table["split"] == "train"].groupby("fold"):
+            rng = np.random.default_rng([study.evaluation.fold_seed, int(rows["fold"].iloc[0])])
             for _, same in rows.iloc[rng.permutation(len(rows))].groupby("label"):
                 known = max(2, round(design.labelled * len(same)))
                 table.loc[same.index[known:], "split"] = "pairs"

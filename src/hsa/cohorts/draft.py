@@ -244,12 +244,14 @@ def _join(frame: pd.DataFrame, path: Path, markers: Sequence[str]) -> list[str]:
     """Fill labels and patients from a CSV of cases; what did not fit."""
     table = read_rows(path)
     if "case_id" not in table:
-        raise InputError(f"{path}: no column case_id; found {', '.join(table)}. Rename the one that names the case.")
+        raise InputError(
+            f"{path}: no column case_id; found {', '.join(table.columns)}. Rename the one that names the case."
+        )
     twice = table["case_id"][table["case_id"].duplicated()]
     if len(twice):
         raise InputError(f"{path}: case {twice.iloc[0]!r} has several rows. Give one row a case.")
     table = table.set_index("case_id")
-    columns = {_plain(column.removeprefix("label_")): column for column in sorted(table, key=_is_label)}
+    columns = {_plain(column.removeprefix("label_")): column for column in sorted(table.columns, key=_is_label)}
     wanted = {f"label_{marker}": columns.get(_plain(marker)) for marker in markers}
     wanted["patient_id"] = columns.get("patientid")
     cases = frame["case"].where(frame["case"].isin(table.index), frame["case_id"])

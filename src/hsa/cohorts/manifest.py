@@ -88,7 +88,7 @@ def _check_columns(path: Path, frame: pd.DataFrame, markers: list[str]) -> None:
     wanted = [*REQUIRED, *(f"label_{m}" for m in markers)]
     known = [*wanted, *OPTIONAL]
     missing = [column for column in wanted if column not in frame]
-    odd = [c for c in frame if c not in known and not c.startswith("label_")]
+    odd = [c for c in frame.columns if c not in known and not c.startswith("label_")]
     lines = [f"column {c!r} is missing. Add it." for c in missing]
     for column in odd:
         close = difflib.get_close_matches(column, known, n=1)
@@ -103,7 +103,7 @@ def _check_columns(path: Path, frame: pd.DataFrame, markers: list[str]) -> None:
 def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -> list[str]:
     """Check what one row can tell. Row numbers are those of a spreadsheet: the header is row 1."""
     problems = []
-    stains = [HE, *(column.removeprefix("label_") for column in frame if column.startswith("label_"))]
+    stains = [HE, *(column.removeprefix("label_") for column in frame.columns if column.startswith("label_"))]
     first: dict[tuple[str, str], tuple[int, str]] = {}
     for at, row in zip(frame.index, frame.to_dict("records"), strict=True):
         where = f"row {at}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -71,12 +72,10 @@ def from_hub(name: str, repo: str, revision: str | None, files: tuple[str, ...])
     local = f"Or get {' or '.join(files)} by other means and say `weights: FILE_OR_FOLDER` under `encoder`"
     login = "log in with `hf auth login`, or set HF_TOKEN to a token from https://huggingface.co/settings/tokens"
     try:
-        for file in files:
-            try:
+        for file in files[:-1]:
+            with suppress(errors.EntryNotFoundError):
                 return Path(hub.hf_hub_download(repo, file, revision=revision))
-            except errors.EntryNotFoundError:
-                if file == files[-1]:
-                    raise
+        return Path(hub.hf_hub_download(repo, files[-1], revision=revision))
     except errors.GatedRepoError as error:
         raise InputError(
             f"encoder {name} is gated: (1) ask for access and accept the licence at {page}; (2) {login}; (3) run "

@@ -34,6 +34,9 @@ def network() -> "torch.nn.Module":
             self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
             self.register_buffer("deviation", 255 * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
 
+        mean: torch.Tensor
+        deviation: torch.Tensor
+
         def forward(self, tiles: torch.Tensor) -> torch.Tensor:
             maps = self.stem((tiles.permute(0, 3, 1, 2).float() - self.mean) / self.deviation)
             features = []

@@ -153,5 +153,5 @@ def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _package(name: str) -> Any:
     # Both would report their use to their makers; without this package they do not.
-    sys.modules.setdefault("openvino_telemetry", None)
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return hub.package(name, extra="int8")

@@ -4,7 +4,7 @@ import importlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hsa.encoders import hub, registry
 from hsa.encoders.registry import Foundation
@@ -71,7 +71,14 @@ def load(name: str, weights: str | Path | None, size_px: int, mpp: float) -> Loa
 def _described(name: str, repo: str, folder: Path) -> Foundation:
     """What the files of a model outside the registry say of it."""
     settings = hub.description(folder)
-    unknown = {"repo": repo, "licence": "see its page", "gated": False, "tile_px": 0, "mpp": (), "reference": repo}
+    unknown: dict[str, Any] = {
+        "repo": repo,
+        "licence": "see its page",
+        "gated": False,
+        "tile_px": 0,
+        "mpp": (),
+        "reference": repo,
+    }
     try:
         if "architecture" in settings:  # written by timm
             data = settings.get("pretrained_cfg", settings)
@@ -118,6 +125,9 @@ def _prepare(model: Foundation) -> "torch.nn.Module":
     import torch
 
     class Prepare(torch.nn.Module):
+        mean: torch.Tensor
+        deviation: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             for key, values in zip(("mean", "deviation"), model.normalisation, strict=True):
@@ -176,7 +186,8 @@ def _timm_network(name: str, model: Foundation, file: Path) -> "torch.nn.Module"
     import torch
 
     trunk = _timm_trunk(name, model)
-    heads = trunk.pretrained_cfg.get("classifier") or ()
+    said: Any = trunk.pretrained_cfg
+    heads = said.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     weights = hub.read_weights(name, file)
     weights = {key: value for key, value in weights.items() if key.rpartition(".")[0] not in heads}

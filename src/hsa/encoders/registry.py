@@ -251,6 +251,6 @@ def _linked(reference: str) -> str:
     said, _, place = reference.rpartition(", ")
     pages = {"doi:": "https://doi.org/", "arXiv:": "https://arxiv.org/abs/"}
     prefix = next((known for known in pages if place.startswith(known)), "")
-    year = re.search(r"\d{4}", said)[0]
+    year = "".join(re.findall(r"\d{4}", said)[:1])
     authors = said.split(",")[0].removesuffix(year).strip()
     return f"[{authors} {year}]({pages.get(prefix, 'https://')}{place.removeprefix(prefix)})"

@@ -61,7 +61,7 @@ def onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Run:
         torch.onnx.export(
             network,
             (torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8),),
-            model,
+            model,  # type: ignore[arg-type]  # the older exporter writes to a buffer
             input_names=["tiles"],
             output_names=["features"],
             dynamic_axes={"tiles": {0: "batch"}, "features": {0: "batch"}},

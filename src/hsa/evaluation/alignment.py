@@ -225,7 +225,7 @@ def _test_pairs(embeddings: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, np.nda
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 def _hits(cosine: np.ndarray, at: list[int]) -> np.ndarray:
@@ -234,4 +234,4 @@ def _hits(cosine: np.ndarray, at: list[int]) -> np.ndarray:
     near = np.isclose(cosine, own, rtol=0, atol=1e-9)
     closer = ((cosine > own) & ~near).sum(axis=1)
     tied = near.sum(axis=1)
-    return np.clip((np.array(at) - closer[:, None]) / tied[:, None], 0, 1)
+    return np.asarray(np.clip((np.array(at) - closer[:, None]) / tied[:, None], 0, 1))

@@ -76,7 +76,7 @@ def _tables(predictions: pd.DataFrame, classes: int) -> list[pd.DataFrame]:
 def _confusion(table: pd.DataFrame, weights: np.ndarray, classes: int) -> np.ndarray:
     """Weighted counts (draws, true class, predicted class)."""
     cell = table["category"].to_numpy(int) * classes + table["pred_category"].to_numpy(int)
-    return (weights @ np.eye(classes**2)[cell]).reshape(-1, classes, classes)
+    return np.asarray(weights @ np.eye(classes**2)[cell]).reshape(-1, classes, classes)
 
 
 def _metrics(counts: np.ndarray) -> np.ndarray:

@@ -32,11 +32,11 @@ def paired_bootstrap(
     Raises:
         InputError: the two hold different cases, labels, patients or seeds.
     """
-    first, second = _matched(first, second)
-    before, after = seed_values(first), seed_values(second)
+    firsts, seconds = _matched(first, second)
+    before, after = seed_values(firsts), seed_values(seconds)
     value = {name: after[name] - before[name] for name in METRICS}
-    one, other = (bootstrap_values(tables, draws, seed) for tables in (first, second))
-    return intervals(value, {name: other[name] - one[name] for name in METRICS}, first[0], level, difference=True)
+    one, other = (bootstrap_values(tables, draws, seed) for tables in (firsts, seconds))
+    return intervals(value, {name: other[name] - one[name] for name in METRICS}, firsts[0], level, difference=True)
 
 
 def with_seeds(gain: Mapping[str, float | None], level: float = 0.95) -> dict[str, float]:
@@ -55,13 +55,18 @@ def with_seeds(gain: Mapping[str, float | None], level: float = 0.95) -> dict[st
 
     Returns:
         value, low, high, and the two-sided p of no difference. With one seed the interval is that of `gain`.
+
+    Raises:
+        InputError: `gain` has no interval.
     """
-    cases, seeds = gain["n"], gain.get("seeds") or 1
-    value, half = gain["value"], (gain["high"] - gain["low"]) / 2
+    cases, value, low, high = (gain[key] for key in ("n", "value", "low", "high"))
+    if cases is None or value is None or low is None or high is None:
+        raise InputError(f"a difference has no interval ({dict(gain)}): hardly a draw defines it; add cases.")
+    seeds, spread, half = gain.get("seeds") or 1, gain.get("seed_sd"), (high - low) / 2
     parts = [(half / stats.t.ppf(0.5 + level / 2, cases - 1)) ** 2, 0.0]
     free = cases - 1.0
-    if seeds > 1:
-        parts[1] = gain["seed_sd"] ** 2 / seeds
+    if seeds > 1 and spread is not None:
+        parts[1] = spread**2 / seeds
         half = 0.0
         if sum(parts) > 0:
             free = sum(parts) ** 2 / (parts[0] ** 2 / (cases - 1) + parts[1] ** 2 / (seeds - 1))
@@ -94,12 +99,12 @@ def delong(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> di
     Raises:
         InputError: the two hold different cases or seeds, or a class has fewer than two patients.
     """
-    first, second = _matched(first, second)
-    positive = first[0]["label"].to_numpy() == 1
-    patient = pd.factorize(first[0]["patient_id"])[0]
+    firsts, seconds = _matched(first, second)
+    positive = firsts[0]["label"].to_numpy() == 1
+    patient = pd.factorize(firsts[0]["patient_id"])[0]
     if min(len(set(patient[positive])), len(set(patient[~positive]))) < 2:
         raise InputError("predictions: DeLong's variance needs at least two patients of each class.")
-    scores = np.stack([[table["score"] for table in tables] for tables in (first, second)])  # (2, seeds, n)
+    scores = np.stack([[table["score"] for table in tables] for tables in (firsts, seconds)])  # (2, seeds, n)
     auc, up, down, cross, counts = _auc_covariance(scores, positive, patient)
 
     def error(weights: np.ndarray) -> tuple[float, float]:
@@ -117,7 +122,7 @@ def delong(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> di
         spread, free = error(weights)
         low, high = _auc_interval(value, stats.t.ppf(0.5 + level / 2, free) * spread)
         result |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    return {key: float(value) for key, value in result.items()} | {"n": len(first[0]), "seeds": len(first)}
+    return {key: float(value) for key, value in result.items()} | {"n": len(firsts[0]), "seeds": len(firsts)}
 
 
 def _auc_interval(auc: float, half: float) -> tuple[float, float]:
@@ -144,9 +149,9 @@ def confidence_gain(baseline: pd.DataFrame, full: pd.DataFrame) -> dict[str, dic
     Raises:
         InputError: the two hold different cases or seeds.
     """
-    baseline, full = _matched(baseline, full)
-    positive = baseline[0]["label"].to_numpy() == 1
-    low, high = (np.mean([table["score"] for table in tables], axis=0) for tables in (baseline, full))
+    before, after = _matched(baseline, full)
+    positive = before[0]["label"].to_numpy() == 1
+    low, high = (np.mean([table["score"] for table in tables], axis=0) for tables in (before, after))
     return {
         "positives": signed_rank(low[positive], high[positive]),
         "negatives": signed_rank(1 - low[~positive], 1 - high[~positive]),
@@ -196,7 +201,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def _auc_covariance(scores, positive, patient) -> tuple[np.ndarray, ...]:
+def _auc_covariance(scores: np.ndarray, positive: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, ...]:
     """Give the AUCs (k,) of scores (k, seeds, n) and their covariance, cases clustered by patient.
 
     The covariance comes in three parts (k, k) that sum to it: of the positives, of the negatives, and across where a

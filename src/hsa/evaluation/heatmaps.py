@@ -47,18 +47,20 @@ def occlusion(
     """
     whole = collate([tiles])
     count, width = whole.features.shape[1:]
-    mean = torch.as_tensor(np.asarray(mean), dtype=whole.features.dtype)
-    if mean.shape != (width,):
-        raise InputError(f"occlusion: mean has shape {tuple(mean.shape)}, tiles have {width} features; give one mean.")
+    average = torch.as_tensor(np.asarray(mean), dtype=whole.features.dtype)
+    if average.shape != (width,):
+        raise InputError(
+            f"occlusion: mean has shape {tuple(average.shape)}, tiles have {width} features; give one mean."
+        )
     block = torch.from_numpy(_blocks(tiles[1], passes or count))
     found = []
     for blocks in torch.arange(int(block.max()) + 1).split(max(1, tokens // count)):
         hidden = block == blocks[:, None]
-        features = torch.where(hidden[..., None], mean, whole.features)
+        features = torch.where(hidden[..., None], average, whole.features)
         batch = Batch(features, whole.coords.expand(len(blocks), -1, -1), whole.mask.expand(len(blocks), -1))
         found.append(np.asarray(score(batch), dtype=float))
     fallen = float(score(whole)[0]) - np.concatenate(found)
-    return (fallen / np.bincount(block))[block.numpy()]
+    return np.asarray((fallen / np.bincount(block))[block.numpy()])
 
 
 def _blocks(coords: np.ndarray, most: int) -> np.ndarray:
@@ -108,11 +110,11 @@ def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
         if z.shape[1] != coef.shape[-1]:
             fold = f"probe of fold {probe.get('fold')}"
             raise InputError(f"{fold}: {coef.shape[-1]} coefficients, embeddings of {z.shape[1]}; evaluate again.")
-        logits = (z - mean) / scale @ coef.T + np.asarray(probe["intercept"], dtype=float)
+        logits: np.ndarray = (z - mean) / scale @ coef.T + np.asarray(probe["intercept"], dtype=float)
         if coef.ndim == 1:
             return logits
         above, below = logits[:, probe["first_positive"] :], logits[:, : probe["first_positive"]]
-        return logsumexp(above, axis=1) - logsumexp(below, axis=1)
+        return np.asarray(logsumexp(above, axis=1) - logsumexp(below, axis=1))
 
     return score
 

@@ -222,7 +222,7 @@ def _unbiased_quantiles(value: float, samples: np.ndarray, wide: float, n: int) 
     """Give quantiles of a share's samples less their bias, on the logit scale, 0 and 1 held half a case away."""
     centre, drawn = (logit((n * np.asarray(x) + 0.5) / (n + 1)) for x in (value, samples))
     ends = np.quantile(drawn, stats.norm.cdf([-wide, wide])) - (drawn.mean() - centre)
-    return np.clip(((n + 1) * expit(ends) - 0.5) / n, 0, 1)
+    return np.asarray(np.clip(((n + 1) * expit(ends) - 0.5) / n, 0, 1))
 
 
 def _weighted_metrics(table: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from hsa.evaluation.heatmaps import attention, occlusion, probe_score, read_prob
 from hsa.evaluation.metrics import patient_draws
 from hsa.models.checkpoints import load_fold
 from hsa.models.longnet import GRID
+from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
 
 if TYPE_CHECKING:  # numba is heavy, and only the truth of virtual tissue needs it
@@ -70,7 +71,7 @@ def true_tumour(study: Study, marker: str, case_id: str) -> np.ndarray | None:
     """Viable tumour (h, w) bool of a case's H&E slide; None where the cohort is not virtual and nobody knows."""
     if study.cohort.kind != "virtual":
         return None
-    return _truth(_recipe(study), case_index(case_id), marker)[0]
+    return _truth(_recipe(study.cohort), case_index(case_id), marker)[0]
 
 
 def score_map(importance: np.ndarray, truth: pd.DataFrame) -> dict[str, float]:
@@ -131,21 +132,22 @@ def evaluate_maps(
     folder = run.paths.method(study.require_marker(marker), study.require_method(method))
     if study.cohort.kind != "virtual":
         raise InputError(f"{study.file}: heat maps are scored on virtual cohorts only; no other knows its tumour.")
-    recipe = _recipe(study)
+    recipe = _recipe(study.cohort)
     bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour", grid=GRID)
     probes = read_probes(folder)
     rows = []
-    for fold, tested in _drawn(folder, cases, study.cohort.seed).groupby("fold"):
+    tests = _drawn(folder, cases, study.cohort.seed)
+    for fold in sorted(set(tests["fold"].tolist())):
         if fold not in probes:
             raise InputError(f"{folder / 'probe.json'}: no probe of fold {fold}; evaluate the study again.")
-        model, _ = load_fold(folder, int(fold))
+        model, _ = load_fold(folder, fold)
         score = probe_score(model, probes[fold])
-        for case in tested.itertuples():
-            tiles = bags[f"{case.case_id}-HE"]
+        for case in tests.loc[tests["fold"] == fold, list(_KEYS)].to_dict("records"):
+            tiles = bags[f"{case['case_id']}-HE"]
             values = attention(model, tiles) if kind == "attention" else occlusion(score, tiles, model.he_mean.numpy())
             place = (tiles[1], study.tiles.size_px, marker, study.tiles.mpp)
-            found = score_map(values, tile_truth(recipe, case_index(case.case_id), *place))
-            rows.append({**{key: getattr(case, key) for key in _KEYS}, "n_tiles": len(values), **found})
+            found = score_map(values, tile_truth(recipe, case_index(case["case_id"]), *place))
+            rows.append({**case, "n_tiles": len(values), **found})
     return pd.DataFrame(rows).sort_values("case_id", ignore_index=True)
 
 
@@ -191,10 +193,10 @@ def case_index(case_id: str) -> int:
     return int(case_id[1:])
 
 
-def _recipe(study: Study) -> "Recipe":
+def _recipe(cohort: VirtualCohort) -> "Recipe":
     from hsa.virtual.recipe import Recipe
 
-    return Recipe(study.cohort.slide_px, study.cohort.strength, study.cohort.seed)
+    return Recipe(cohort.slide_px, cohort.strength, cohort.seed)
 
 
 def _drawn(folder: Path, cases: int | None, seed: int) -> pd.DataFrame:

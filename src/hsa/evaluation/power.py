@@ -66,7 +66,7 @@ def detectable_difference(
 
     def excess(difference: float) -> float:
         other = auc_variance(auc + difference, positives, negatives)
-        return difference - reach * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other))
+        return difference - float(reach) * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other))
 
     most = 1 - auc
     if excess(most) < 0:
@@ -108,7 +108,7 @@ def cases_needed(
     def seen(cases: int) -> bool:
         classes = cases * prevalence, cases * (1 - prevalence)
         base, other = auc_variance(auc, *classes), auc_variance(auc + difference, *classes)
-        return difference >= reach * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other))
+        return difference >= float(reach) * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other))
 
     low = math.ceil(2 / min(prevalence, 1 - prevalence))
     high = low

@@ -117,7 +117,8 @@ def feature_columns(embeddings: pd.DataFrame) -> list[str]:
     return names
 
 
-@threadpool_limits.wrap(limits=1)  # matrices this small lose more to waking threads than they gain
+# Matrices this small lose more to waking threads than they gain.
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def search_strength(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, first_positive: int = 1
 ) -> tuple[float, dict[float, float]]:
@@ -179,8 +180,8 @@ def _probe_fold(
 def _ranking(fitted: LogisticRegression, x: np.ndarray, first_positive: int) -> np.ndarray:
     """Numbers (N,) that rise with the chance of a positive."""
     if len(fitted.classes_) == 2:
-        return fitted.decision_function(x)
-    return fitted.predict_proba(x)[:, fitted.classes_ >= first_positive].sum(axis=1)
+        return np.asarray(fitted.decision_function(x))
+    return np.asarray(fitted.predict_proba(x)[:, fitted.classes_ >= first_positive].sum(axis=1))
 
 
 def _inner_folds(y: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -33,7 +33,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> tuple[Ten
     """
 
     def scores(queries: Tensor) -> Tensor:
-        logits = (queries * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        logits: Tensor = (queries * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         return (logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)).float()
 
     rows, length = q.shape[0] * q.shape[1], q.shape[2]
@@ -95,10 +95,10 @@ def branch(qkv: Tensor, lengths: list[int], segment: int, ratio: int) -> tuple[T
     table = F.pad(qkv.flatten(2, 3), (0, 0, 0, 1)).index_select(2, index.flatten())
     q, k, v = table.view(3, batch * segments, heads, visits, width)
 
-    seen = [math.ceil(n / ratio) for n in lengths]
+    visible = [math.ceil(n / ratio) for n in lengths]
     allowed = None
-    if min(seen) < visits:
-        seen = torch.tensor(seen, device=q.device).repeat_interleave(segments)
+    if min(visible) < visits:
+        seen = torch.tensor(visible, device=q.device).repeat_interleave(segments)
         allowed = (torch.arange(visits, device=q.device) < seen[:, None])[:, None, None]
     output, lse = attend(q, k, v, allowed)
 
@@ -125,4 +125,5 @@ def dilated_attention(qkv: Tensor, lengths: list[int], segments: Sequence[int], 
     """
     branches = [branch(qkv, lengths, s, r) for s, r in zip(segments, ratios, strict=True)]
     weights = torch.stack([lse for _, lse in branches]).softmax(0).to(qkv.dtype)
-    return sum(weight[..., None] * output for weight, (output, _) in zip(weights, branches, strict=True))
+    mixed: Tensor = sum(weight[..., None] * output for weight, (output, _) in zip(weights, branches, strict=True))
+    return mixed

@@ -72,7 +72,7 @@ def is_finished(folder: Path, fold: int, stamp: str) -> bool:
     weights = path.with_suffix(".safetensors")
     if not (path.is_file() and weights.is_file()):
         return False
-    return read_json(path).get("stamp") == stamp == load_tensors(weights)[1].get("stamp")
+    return bool(read_json(path).get("stamp") == stamp == load_tensors(weights)[1].get("stamp"))
 
 
 def load_fold(folder: Path, fold: int) -> tuple[SlideModel, dict[str, Any]]:

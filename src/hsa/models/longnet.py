@@ -6,7 +6,7 @@ Parameter names are those of the published checkpoint. Attention is plain PyTorc
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +38,9 @@ class DilatedSelfAttention(nn.Module):
         if min(lengths) < x.shape[1]:
             qkv = qkv * mask[..., None]
         qkv = qkv.unflatten(-1, (self.heads, -1)).transpose(2, 3)
-        y = dilated_attention(qkv, lengths, self.segments, self.ratios).transpose(1, 2).flatten(2)
-        return self.out_proj(self.inner_attn_ln(y))
+        y: Tensor = dilated_attention(qkv, lengths, self.segments, self.ratios).transpose(1, 2).flatten(2)
+        y = self.out_proj(self.inner_attn_ln(y))
+        return y
 
 
 class FeedForward(nn.Module):
@@ -54,7 +55,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, dim) to (B, N, dim)."""
         x = self.fc1(x)
-        return self.fc2(self.ffn_layernorm(F.gelu(x.float()).to(x.dtype)))
+        x = self.fc2(self.ffn_layernorm(F.gelu(x.float()).to(x.dtype)))
+        return x
 
 
 class Layer(nn.Module):
@@ -78,6 +80,23 @@ class Layer(nn.Module):
         """(B, N, dim) to (B, N, dim)."""
         x = x + self._residual(self.self_attn(self.self_attn_layer_norm(x), mask, lengths))
         return x + self._residual(self.ffn(self.final_layer_norm(x)))
+
+
+class PatchEmbedding(nn.Module):
+    """Projection of tile features to the width of the slide embedding."""
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__()
+        self.proj = nn.Linear(in_dim, dim)
+
+
+class LayerStack(nn.Module):
+    """The layers, and the LayerNorm that the published code applies after the last of them where asked to."""
+
+    def __init__(self, layers: Iterable[Layer], dim: int):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.layer_norm = nn.LayerNorm(dim)
 
 
 class LongNet(nn.Module):
@@ -104,6 +123,8 @@ class LongNet(nn.Module):
         InputError: the numbers do not fit each other.
     """
 
+    waves: Tensor
+
     def __init__(
         self,
         in_dim: int,
@@ -128,12 +149,10 @@ class LongNet(nn.Module):
                 f"{len(dilated_ratios)}: give one of each for every attention branch"
             )
         self.tile_size, self.depth, self.checkpoint_activations = tile_size, depth, checkpoint_activations
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Linear(in_dim, dim)
+        self.patch_embed = PatchEmbedding(in_dim, dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.dropout = nn.Dropout(dropout)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(
+        layers = (
             Layer(
                 DilatedSelfAttention(dim, heads, tuple(segment_lengths), tuple(dilated_ratios)),
                 FeedForward(dim, int(dim * mlp_ratio)),
@@ -143,7 +162,7 @@ class LongNet(nn.Module):
             )
             for i in range(depth)
         )
-        self.encoder.layer_norm = nn.LayerNorm(dim)
+        self.encoder = LayerStack(layers, dim)
         self.norm = nn.LayerNorm(dim, eps=norm_eps)
         # Sine and cosine separate by axis: 1000 rows serve all 1000 x 1000 cells.
         wave = 10000 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
@@ -220,9 +239,8 @@ class LongNet(nn.Module):
     ) -> Tensor:
         """Embed slides (B, dim) from states (B, 1 + N, dim): mean of the tiles or CLS token, then `norm`."""
         x = self.encoder.layer_norm(tokens) if final_norm else tokens
-        if pool == "cls":
-            return self.norm(x[:, 0])
-        return self.norm(masked_mean(x[:, 1:], mask))
+        pooled: Tensor = self.norm(x[:, 0] if pool == "cls" else masked_mean(x[:, 1:], mask))
+        return pooled
 
     def forward(
         self,

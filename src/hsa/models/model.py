@@ -1,6 +1,6 @@
 """A slide encoder with its input scaling and classification head: all that a fold learns."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,15 @@ class SlideModel(nn.Module):
         tile_size: side of a grid cell, px.
     """
 
+    he_mean: Tensor
+    he_deviation: Tensor
+    ihc_mean: Tensor
+    ihc_deviation: Tensor
+
     def __init__(self, in_dim: int, encoder: str, model: Model, classes: int = 0, tile_size: int = 256):
         super().__init__()
-        self.options = {}
+        self.options: dict[str, Any] = {}
+        self.encoder: LongNet | GatedABMIL | MeanPool
         if encoder == "longnet":
             sizes = ("dim", "depth", "heads", "mlp_ratio", "segment_lengths", "dilated_ratios")
             settings = model.model_dump(include={*sizes, "dropout", "drop_path", "norm_eps", "checkpoint_activations"})
@@ -53,7 +59,7 @@ class SlideModel(nn.Module):
         if encoder == "longnet":
             self.options["layer"] %= model.depth + 1  # as it is recorded: counted from the first state
         self.own_pass = model.as_published
-        self.head = None
+        self.head: nn.Sequential | None = None
         if classes:
             self.head = nn.Sequential(
                 nn.Linear(model.dim, model.head_hidden),
@@ -80,7 +86,7 @@ class SlideModel(nn.Module):
 
     def standardise(self, batch: "Batch", stain: str) -> Tensor:
         """Scaled features (B, N, D); padding is zero."""
-        scaled = (batch.features - getattr(self, f"{stain}_mean")) / getattr(self, f"{stain}_deviation")
+        scaled: Tensor = (batch.features - getattr(self, f"{stain}_mean")) / getattr(self, f"{stain}_deviation")
         return scaled * batch.mask[..., None]
 
     def embed(self, batch: "Batch", stain: str, masked: Tensor | None = None) -> Tensor:
@@ -88,7 +94,8 @@ class SlideModel(nn.Module):
         features = self.standardise(batch, stain)
         if masked is not None:
             features = features * ~masked[..., None]
-        return self.encoder(features, batch.coords, batch.mask, **self.options)
+        z: Tensor = self.encoder(features, batch.coords, batch.mask, **self.options)
+        return z
 
     def forward(self, he: "Batch", masked: Tensor | None = None, ihc: "Batch | None" = None) -> dict[str, Tensor]:
         """Embed what the losses need, in one call of the encoder.

@@ -49,12 +49,12 @@ class GatedABMIL(nn.Module):
 
     def attention(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
         """Weights (B, N) of embedded tiles h (B, N, dim); each row sums to 1, padding has 0."""
-        scores = self.score(self.tanh(h).tanh() * self.gate(h).sigmoid()).squeeze(-1)
+        scores: Tensor = self.score(self.tanh(h).tanh() * self.gate(h).sigmoid()).squeeze(-1)
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         return scores.softmax(-1)
 
     def forward(self, features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Embed bags (B, N, in_dim) as (B, dim); `mask` (B, N) is True on real tiles."""
-        h = self.embed(features)
+        h: Tensor = self.embed(features)
         return (self.attention(h, mask)[:, None] @ h).squeeze(1)

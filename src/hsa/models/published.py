@@ -114,16 +114,15 @@ def load_published(model: LongNet, source: str | Path | Mapping[str, Any]) -> di
         InputError: names the first tensors that are missing, unknown or of another shape.
     """
     name = "the state dict" if isinstance(source, Mapping) else str(source)
-    if not isinstance(source, Mapping):
-        source = _read(Path(source))
+    held = source if isinstance(source, Mapping) else _read(Path(source))
     for key in ("model", "model_state_dict"):
-        if isinstance(source.get(key), Mapping):
-            source = source[key]
-    encoder = {key: value for key, value in source.items() if "classification_head." not in str(key)}
+        if isinstance(held.get(key), Mapping):
+            held = held[key]
+    encoder = {key: value for key, value in held.items() if "classification_head." not in str(key)}
     odd = [key for key, value in encoder.items() if not (isinstance(key, str) and _is_sound(value))]
     if odd:
         raise InputError(f"{name}: {odd[0]!r} and {len(odd) - 1} more are no tensors of finite numbers: get it again")
-    weights = {key.removeprefix("module."): value for key, value in source.items()}
+    weights = {key.removeprefix("module."): value for key, value in held.items()}
     head = {k.split(".", 1)[1]: v for k, v in weights.items() if k.startswith("classification_head.")}
     weights = {k: v for k, v in weights.items() if not k.startswith("classification_head.")}
     if any(key.startswith("slide_encoder.") for key in weights):

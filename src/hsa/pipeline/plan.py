@@ -75,7 +75,7 @@ def plan(study: Study, *, cases: int | None = None, sample: int = 4, measure: bo
     here = cores()
     slides, splits, basis, source = _cohort(study, cases)
     for stain, count in slides.groupby("stain", sort=False).size().items():
-        add("cohort", f"{stain} slides", count, "", basis, source)
+        add("cohort", f"{stain} slides", float(count), "", basis, source)
     for marker, split in splits.items():
         add("cohort", f"{marker} cases", sum(split.values()), "", basis, source)
     folds, tries = study.evaluation.folds, len(study.tuning.candidates) if study.tuning else 0
@@ -87,7 +87,7 @@ def plan(study: Study, *, cases: int | None = None, sample: int = 4, measure: bo
     add("training", "models to train", runs, "", "counted", how)
 
     tiles, dim, basis, source = _tiles(study, slides, sample, warnings)
-    mean, most = float(np.mean(tiles)), int(max(tiles))
+    mean, most = float(np.mean(tiles)), max(tiles)
     add("tiles", "tiles a slide, mean", mean, "", basis, source)
     add("tiles", "tiles a slide, most", most, "", basis, source)
     add("tiles", "tiles in all", mean * len(slides), "", "computed", "mean x slides")
@@ -103,10 +103,10 @@ def plan(study: Study, *, cases: int | None = None, sample: int = 4, measure: bo
         warnings.append(f"the tile encoder was not timed: {how}")
     if not rate and study.encoder.name in TILE_ENCODERS:
         millions, tokens = TILE_ENCODERS[study.encoder.name]
-        each = 2e6 * millions * tokens
+        work = 2e6 * millions * tokens
         for name, (_, peak, _) in DEVICES.items():
-            seconds = mean * len(slides) * each / (peak * 1e12 * UTILISATION)
-            how = f"{each / 1e9:.0f} GFLOP a tile at {UTILISATION:.0%} of {peak} TFLOP/s, reading left out"
+            seconds = mean * len(slides) * work / (peak * 1e12 * UTILISATION)
+            how = f"{work / 1e9:.0f} GFLOP a tile at {UTILISATION:.0%} of {peak} TFLOP/s, reading left out"
             add("tiles", f"time to encode, {name}", seconds, "s", "assumed", how)
 
     cap = min(study.training.tiles_per_slide, most)
@@ -119,7 +119,8 @@ def plan(study: Study, *, cases: int | None = None, sample: int = 4, measure: bo
     if trained:
         _training(study, list(trained.values()), dim, cap, total, measure, add, warnings)
     order = ["cohort", "tiles", "training", "memory"]
-    frame = pd.DataFrame(sorted(rows, key=lambda row: order.index(row["part"])))
+    rows.sort(key=lambda row: order.index(row["part"]))
+    frame = pd.DataFrame(rows)
     frame.attrs["warnings"] = warnings
     return frame
 
@@ -170,28 +171,28 @@ def _training(
 
 def describe(frame: pd.DataFrame) -> str:
     """Lay out a plan as text: a line a number, with its basis and source; then the warnings."""
-    lines = []
+    lines: list[str] = []
     for part, rows in frame.groupby("part", sort=False):
-        lines.append(part.capitalize())
-        for row in rows.itertuples():
-            source = f": {row.source}" if row.source else ""
-            lines.append(f"  {row.item:32} {_amount(row.value, row.unit):>12}  {row.basis}{source}")
+        lines.append(str(part).capitalize())
+        for row in rows.to_dict("records"):
+            source = f": {row['source']}" if row["source"] else ""
+            lines.append(f"  {row['item']:32} {_amount(row['value'], row['unit']):>12}  {row['basis']}{source}")
     lines += [f"Warning: {text}" for text in frame.attrs["warnings"]]
     return "\n".join([*lines, "What is assumed was not found here: take such times as orders of size."])
 
 
 def _amount(value: float, unit: str) -> str:
     if unit == "s":
-        units = ((86400, "days"), (3600, "h"), (60, "min"))
-        size, name = next(((s, n) for s, n in units if value >= 1.5 * s), (1, "s"))
+        times = ((86400, "days"), (3600, "h"), (60, "min"))
+        size, name = next(((s, n) for s, n in times if value >= 1.5 * s), (1, "s"))
         return f"{value / size:,.1f} {name}"
     if unit == "x":
         return f"{value:.2f}"
     if not unit:
         return f"{value:,.1f}" if value < 100 and value % 1 else f"{value:,.0f}"
     units = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-    size, name = next(((s, n) for s, n in units if value >= s), (1, ""))
-    return f"{value / size:.1f} {name}{unit}"
+    scale, name = next(((s, n) for s, n in units if value >= s), (1, ""))
+    return f"{value / scale:.1f} {name}{unit}"
 
 
 def _too_large(need: float, has: float, where: str, study: Study) -> str:
@@ -207,7 +208,8 @@ def _cohort(study: Study, cases: int | None) -> tuple[pd.DataFrame, dict[str, di
         splits = {}
         for marker in study.markers:
             table = cohorts.fold_table(study, cohort, marker)
-            splits[marker] = table[table["fold"] == 0]["split"].replace("pairs", "train").value_counts().to_dict()
+            counted = table[table["fold"] == 0]["split"].replace("pairs", "train").value_counts()
+            splits[marker] = {str(part): int(count) for part, count in counted.items()}
         return cohort.slides, splits, "counted", "the manifest"
     if isinstance(study.cohort, VirtualCohort):
         count, basis, source = study.design.cases or study.cohort.cases, "counted", "the study file"
@@ -226,21 +228,23 @@ def _tiles(
     study: Study, slides: pd.DataFrame, sample: int, warnings: list[str]
 ) -> tuple[list[int], int | None, str, str]:
     """Tiles of some slides, and the width of a feature where bags tell it; basis, source."""
-    counts, dim = [], None
+    counts: list[int] = []
+    dim: int | None = None
     for name in slides.get("slide_id", []):
         path = study.paths.bags / f"{name}.h5"
         if path.is_file():
             with h5py.File(path) as file:
-                count, dim = file["features"].shape
+                count, dim = map(int, file["features"].shape)
                 counts.append(count)
     if counts:
-        return counts, int(dim), "measured", f"{len(counts)} bags"
+        return counts, dim, "measured", f"{len(counts)} bags"
     if sample and "path" in slides:
         chosen = [rows.iloc[:: -(-len(rows) // sample)] for _, rows in slides.groupby("stain")]
         cut = study.tiles
-        for row in pd.concat(chosen).itertuples():
+        drawn = pd.concat(chosen)
+        for path, mpp in zip(drawn["path"], drawn["mpp"], strict=True):
             try:
-                with Slide.open(row.path, None if np.isnan(row.mpp) else row.mpp) as slide:
+                with Slide.open(path, None if np.isnan(mpp) else mpp) as slide:
                     mask = tissue_mask(slide, cut.mask)
                     grid = tile_grid(slide, mask, cut.size_px, cut.mpp, cut.min_tissue, cut.max_tiles)
                     counts.append(len(grid.coords))
@@ -249,8 +253,8 @@ def _tiles(
         if counts:
             return counts, None, "measured", f"tissue masks of {len(counts)} slides"
     if isinstance(study.cohort, VirtualCohort):
-        grid = (study.cohort.slide_px // study.tiles.size_px) ** 2
-        return [max(1, round(VIRTUAL_TILES * grid))], None, "assumed", f"{VIRTUAL_TILES:.0%} of {grid} are tissue"
+        places = (study.cohort.slide_px // study.tiles.size_px) ** 2
+        return [max(1, round(VIRTUAL_TILES * places))], None, "assumed", f"{VIRTUAL_TILES:.0%} of {places} are tissue"
     return [round(PROV_PATH)], None, "assumed", "Prov-GigaPath's cohort, 1.38 billion tiles in 171,189 slides"
 
 

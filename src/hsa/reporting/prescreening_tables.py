@@ -23,10 +23,12 @@ def triage_rows(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> 
     """
     rows = {
         (named[name], f"{target:.0%}"): {
-            title: triaged(part.loc[measure]) for measure, title in _TRIAGE.items() if measure in part.index
+            title: triaged(part[part["measure"] == measure].iloc[0])
+            for measure, title in _TRIAGE.items()
+            if (part["measure"] == measure).any()
         }
         for name, frame in found.items()
-        for target, part in frame.set_index("measure").groupby("target")
+        for target, part in frame.groupby("target")
     }
     return pd.DataFrame(rows).T.rename_axis(["method", "set to find"])
 
@@ -35,9 +37,9 @@ def triaged(row: pd.Series) -> str:
     """Write one row of `hsa.screening.triage.triage`; positives missed are counts, the rest shares."""
     if pd.isna(row["value"]):
         return "no case unstained"
-    if row.name == "missed":
+    if row["measure"] == "missed":
         return f"{row['value']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-    return interval(row)
+    return interval(row.to_dict())
 
 
 def stains_needed(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -> pd.DataFrame:
@@ -48,7 +50,7 @@ def stains_needed(found: Mapping[str, pd.DataFrame], named: Mapping[str, str]) -
         named: method -> title.
     """
     heads = [f"{share:.0%} found" for share in next(iter(found.values()))["share"]]
-    rows = {named[name]: [interval(row) for _, row in frame.iterrows()] for name, frame in found.items()}
-    last = next(reversed(found.values()))
+    rows = {named[name]: [*map(interval, frame.to_dict("records"))] for name, frame in found.items()}
+    *_, last = found.values()
     rows |= {f"{order.capitalize()} order": [f"{v:.3f}" for v in last[order]] for order in ("perfect", "random")}
     return pd.DataFrame(rows, index=heads).T

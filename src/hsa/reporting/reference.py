@@ -148,10 +148,10 @@ def settled(sweep: pd.DataFrame) -> str:
     rows = []
     for axis, points in sweep.groupby("axis", sort=False):
         helps, harms = int((points["low"] > 0).sum()), int((points["high"] < 0).sum())
-        best = points.loc[points["gain"].idxmax()]
+        best = points.iloc[int(points["gain"].argmax())]
         gain = {"value": best["gain"], "low": best["low"], "high": best["high"]}
         most = f"{tables.interval(gain, sign=True)} ({best['marker']} at {best['value']:g})"
-        rows.append([axis, *map(str, (len(points), helps, harms, len(points) - helps - harms)), most])
+        rows.append([str(axis), *map(str, (len(points), helps, harms, len(points) - helps - harms)), most])
     head = ["axis", "intervals", "above 0", "below 0", "hold 0", "largest gain of AUC"]
     return tables.table(head, rows)
 
@@ -159,7 +159,7 @@ def settled(sweep: pd.DataFrame) -> str:
 def levels(sweep: pd.DataFrame, main: tables.Summary) -> str:
     """ROC AUC of each method at each point, averaged over the stains: is the gain more than what a mean gives?"""
     titles = tables.titles_of(main)
-    names = [column.removeprefix("auc_") for column in sweep if column.startswith("auc_")]
+    names = [column.removeprefix("auc_") for column in sweep.columns if column.startswith("auc_")]
     means = sweep.groupby(["axis", "value"], sort=False)[[f"auc_{name}" for name in names]].mean()
     rows = [
         [axis, f"{value:g}", *(f"{auc:.3f}" for auc in row)]

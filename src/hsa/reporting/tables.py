@@ -1,6 +1,6 @@
 """The tables of the results, written from a study's summary.json and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hsa.evaluation.ceilings import TITLES as CEILINGS
@@ -30,7 +30,7 @@ _MAPS = {
 }
 
 
-def interval(number: dict[str, Any], sign: bool = False, digits: int = 3) -> str:
+def interval(number: Mapping[Any, Any], sign: bool = False, digits: int = 3) -> str:
     """Write a value with its 95 % interval, such as 0.735 [0.670, 0.799]."""
     form = f"{{:{'+' * sign}.{digits}f}}"
     value, low, high = ("none" if number[k] is None else form.format(number[k]) for k in ("value", "low", "high"))
@@ -69,7 +69,7 @@ def _headline_of_classes(study: Study, summary: Summary) -> list[str]:
     return parts
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 

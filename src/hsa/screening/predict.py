@@ -163,8 +163,9 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp)], "hsa.bags.features")
     target = bags / f"{name}.h5"
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
-        options = {"slide_id": name, "mpp": mpp, "batch": predictor.encoder.batch, "stamp": stamp}
-        write_bag(target, encode_slide(path, predictor.network, predictor.tiles, **options))
+        network, batch = predictor.network, predictor.encoder.batch
+        made = encode_slide(path, network, predictor.tiles, slide_id=name, mpp=mpp, batch=batch, stamp=stamp)
+        write_bag(target, made)
     bag, tiles = read_bag(target), Bags(bags, colours=predictor.colours, grid=GRID)[name]
     corners = bag.coords[np.lexsort((bag.coords[:, 0], bag.coords[:, 1]))]  # the order that Bags gives
     return Reading(

@@ -208,7 +208,7 @@ def folds_of(predictions: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
         raise InputError("predictions: the test rows must hold both classes; use more cases.")
     numbers = pd.Series(range(len(cases)), cases["case_id"])
     parts = []
-    for (seed, fold), rows in frame.groupby(["seed", "fold"]):
+    for (_, fold), rows in frame.groupby(["seed", "fold"]):
         split = {name: rows[rows["split"] == name].sort_values("case_id") for name in ("val", "test")}
         if split["val"].empty or split["test"].empty:
             raise InputError(f"predictions: fold {fold} lacks val or test rows; evaluate the study again.")
@@ -218,7 +218,8 @@ def folds_of(predictions: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
             (numbers[s["case_id"]].to_numpy(), s["label"].to_numpy() == 1, s["score"].to_numpy(float))
             for s in split.values()
         )
-        parts.append(Part(int(seed), int(fold), *(column for three in columns for column in three)))
+        run = int(rows["seed"].iloc[0]), int(rows["fold"].iloc[0])
+        parts.append(Part(*run, *(column for three in columns for column in three)))
     tested = test.groupby("seed")["case_id"].size()
     if (tested != len(cases)).any():
         raise InputError("predictions: the seeds test different cases; evaluate the study again.")

@@ -1,5 +1,6 @@
 """A ranked worklist: which slides of a manifest to stain first. Research use only; no IHC slide is read."""
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,8 @@ def _summary(predictor: Predictor, table: pd.DataFrame, seen: dict[str, Any]) ->
 
 
 def _row_problems(frame: pd.DataFrame) -> list[str]:
-    problems, first = [], {}
+    problems: list[str] = []
+    first: dict[str, Hashable] = {}
     for number, row in frame.iterrows():
         for column in ("slide_id", "case_id"):
             text = row.get(column, "")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slides.readers import DamagedError, Reader, open_reader, unreadable
+from hsa.slides.readers import DamagedError, Reader, open_reader, too_large, unreadable
 
 # A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
 PLAUSIBLE_MPP = (0.02, 50.0)
@@ -129,7 +129,7 @@ class Slide:
         """
         scale = mpp / self.mpp
         width, height = (max(1, round(side / scale)) for side in self.size)
-        if width * height > Image.MAX_IMAGE_PIXELS:  # at 8 um/px, 76 mm by 76: three times a glass slide
+        if too_large(width, height):  # at 8 um/px, 76 mm by 76: three times a glass slide
             wide, high = (side * self.mpp / 1000 for side in self.size)
             raise InputError(
                 f"slide {self.path} is {wide:.0f} x {high:.0f} mm ({self.size[0]} x {self.size[1]} px of "

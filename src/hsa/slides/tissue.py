@@ -165,7 +165,8 @@ def _without_small(mask: np.ndarray, area: float, grey: np.ndarray | None = None
     strips = [slice(start, start + STRIP_ROWS) for start in range(0, len(mask), STRIP_ROWS)]
 
     def sizes(chosen: np.ndarray) -> np.ndarray:
-        return sum(np.bincount(parts[rows][chosen[rows]], minlength=count + 1) for rows in strips)
+        counts = (np.bincount(parts[rows][chosen[rows]], minlength=count + 1) for rows in strips)
+        return sum(counts, np.zeros(count + 1, np.intp))
 
     size = sizes(mask)
     kept = size >= area

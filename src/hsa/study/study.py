@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
@@ -124,7 +125,7 @@ class Study(Section):
 class _Loader(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error, 5e-5 is a number, and 010 and 1:30 are none."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -252,7 +253,7 @@ def _check_shared(study: Study) -> None:
             )
 
 
-def _explain(path: Path, problem: dict) -> str:
+def _explain(path: Path, problem: ErrorDetails) -> str:
     location = [str(part) for part in problem["loc"] if part not in ("virtual", "manifest", "[key]")]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
@@ -271,7 +272,7 @@ def _explain(path: Path, problem: dict) -> str:
 
 
 def _allowed(location: list[str]) -> list[str]:
-    named = {"markers": Marker, "methods": Method}
+    named: dict[str, type[Section]] = {"markers": Marker, "methods": Method}
     if not location:
         return ["extends", *(key for key in Study.model_fields if key != "file")]
     if location[0] in named:
@@ -279,8 +280,9 @@ def _allowed(location: list[str]) -> list[str]:
     if location[0] == "cohort":
         return sorted({*VirtualCohort.model_fields, *ManifestCohort.model_fields})
     if location[0] == "tuning":
-        return list((Candidate if "candidates" in location else Tuning).model_fields)
-    return list(Study.model_fields[location[0]].annotation.model_fields)
+        return list(Candidate.model_fields if "candidates" in location else Tuning.model_fields)
+    section = Study.model_fields[location[0]].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, Section) else []
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,7 +19,7 @@ from hsa.cohorts.manifest import HE
 from hsa.files import write_frame
 from hsa.fingerprint import fingerprint
 from hsa.models import checkpoints, published
-from hsa.models.longnet import GRID
+from hsa.models.longnet import GRID, LongNet
 from hsa.models.model import STAINS, SlideModel
 from hsa.study.settings import Training
 from hsa.study.study import Study
@@ -74,9 +75,10 @@ def fit(
     total, name = study.evaluation.folds * epochs, f"{marker} {method}"
     shown = progress and fabric.is_global_zero
     with _repeatable(fabric.device, threads), bar(total=total, desc=name, unit="epoch", progress=shown) as done:
-        for fold, rows in folds.groupby("fold"):
+        for fold in sorted(set(folds["fold"].tolist())):
+            rows = folds[folds["fold"] == fold]
             training = (chosen or {}).get(fold, study.training)
-            settings = {
+            settings: dict[str, Any] = {
                 "input": {
                     "in_dim": bags[first["he"].iloc[0]][0].shape[1],
                     "encoder": way.encoder,
@@ -95,11 +97,11 @@ def fit(
             if checkpoints.is_finished(folder, fold, current):
                 done.update(epochs)
                 continue
-            seed = (study.seed, int(fold))
+            seed = (study.seed, fold)
             seed_torch(*seed)
             model = SlideModel(**settings["input"], model=study.model)
             train = rows[rows["split"].isin(["train", "pairs"])]
-            if start:
+            if start and isinstance(model.encoder, LongNet):
                 published.start(model.encoder, study.model, start)
             if study.model.standardise:
                 for stain in STAINS:
@@ -110,15 +112,15 @@ def fit(
                 resume = checkpoints.Resume(folder, fold, current)
                 history = train_fold(run, model, rows, resume, done.update)
             if fabric.is_global_zero:
-                record = {"marker": marker, "method": method, "fold": int(fold), "settings": settings}
+                record = {"marker": marker, "method": method, "fold": fold, "settings": settings}
                 checkpoints.save_fold(folder, fold, model, current, record | {"history": history})
             fabric.barrier()
     if not fabric.is_global_zero:
         return None
-    frames = tuple(_embed(folds, stain, marker, folder, bags, fabric, threads) for stain in STAINS)
-    for stain, frame in zip(STAINS, frames, strict=True):
+    he, ihc = (_embed(folds, stain, marker, folder, bags, fabric, threads) for stain in STAINS)
+    for stain, frame in zip(STAINS, (he, ihc), strict=True):
         write_frame(folder / f"embeddings_{stain}.parquet", frame)
-    return frames
+    return he, ihc
 
 
 def embed_he(
@@ -161,12 +163,14 @@ def _embed(
     folds: pd.DataFrame, stain: str, marker: str, folder: Path, bags: Bags, fabric: Fabric, threads: int
 ) -> pd.DataFrame:
     frames = []
-    for fold, rows in folds[folds[stain] != ""].groupby("fold"):
+    there = folds[folds[stain] != ""]
+    for fold in sorted(set(there["fold"].tolist())):
+        rows = there[there["fold"] == fold]
         model, record = checkpoints.load_fold(folder, fold)
         training = Training(**record["settings"]["training"])
         with _repeatable(fabric.device, threads):
-            values = embed_slides(fabric, model.to(fabric.device), bags, rows[stain], stain, training)
-        named = {
+            values = embed_slides(fabric, model.to(fabric.device), bags, rows[stain].tolist(), stain, training)
+        named: dict[str, Any] = {
             "slide_id": rows[stain],
             "case_id": rows["case_id"],
             "patient_id": rows["patient_id"],
@@ -179,7 +183,7 @@ def _embed(
         vectors = pd.DataFrame(values.numpy(), columns=columns, index=rows.index)
         frames.append(pd.concat([pd.DataFrame(named), vectors], axis=1))
     frame = pd.concat(frames, ignore_index=True)
-    frame.attrs = {"encoder": record["settings"]["input"]["encoder"], **model.options}
+    frame.attrs.update(encoder=record["settings"]["input"]["encoder"], **model.options)
     return frame
 
 

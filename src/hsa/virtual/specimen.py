@@ -49,7 +49,7 @@ class Section:
     def at(self, name: str, x: np.ndarray | None = None, y: np.ndarray | None = None) -> np.ndarray:
         """The field `name`: whole, or bilinear at slide positions `x`, `y` in px."""
         field = self.fields[FIELDS.index(name)]
-        if x is None:
+        if x is None or y is None:
             return field
         return ndimage.map_coordinates(field, [y / STEP, x / STEP], order=1, mode="nearest")
 
@@ -283,7 +283,7 @@ def _fat(rng: np.random.Generator, n: int, tissue: np.ndarray, others: np.ndarra
         return np.full((n, n), -1e3, np.float32)
     field = noise_field(rng, n, 50) - 0.004 * np.minimum(tissue, 200)
     spots = rng.random((max(8, int(n * n / 420)), 2)) * n
-    grid = np.stack(np.mgrid[:n, :n][::-1], -1).reshape(-1, 2) + 0.0
+    grid = np.stack([*np.mgrid[:n, :n][::-1]], -1).reshape(-1, 2) + 0.0
     distance, _ = cKDTree(spots).query(grid, k=2)
     vacuole = STEP * 0.5 * (distance[:, 1] - distance[:, 0]).reshape(n, n) - 2.5
     patch = field > np.quantile(field[tissue > 0], 1 - share)

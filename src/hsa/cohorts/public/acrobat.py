@@ -95,7 +95,7 @@ def _resolutions(source: Path) -> tuple[dict[str, str], list[str]]:
     frame = read_rows(tables[0])
     absent = [column for column in ("filename", "mpp_lvl_0") if column not in frame]
     if absent:
-        return {}, [f"{TABLE}: column {column!r} is missing, found {', '.join(frame)}" for column in absent]
+        return {}, [f"{TABLE}: column {column!r} is missing, found {', '.join(frame.columns)}" for column in absent]
     stems = [Path(name).stem for name in frame["filename"]]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
     problems = [f"{TABLE}: {stem} stands in more than one row" for stem in twice]

@@ -51,10 +51,10 @@ def import_cohort(
         problems.append("no patches such as HE/train/00000_train_1+.png")
     rows = []
     for key in sorted(patches["HE"].keys() | patches["IHC"].keys()):
-        pair = [patches[side].get(key) for side in ("HE", "IHC")]
-        if None in pair:
-            there = next(p for p in pair if p)[1].relative_to(source)
-            problems.append(f"{there}: its {'HE' if pair[0] is None else 'IHC'} partner is missing")
+        pair = [patches[side][key] for side in ("HE", "IHC") if key in patches[side]]
+        if len(pair) < 2:
+            missing = "IHC" if key in patches["HE"] else "HE"
+            problems.append(f"{pair[0][1].relative_to(source)}: its {missing} partner is missing")
             continue
         if pair[0][0] != pair[1][0]:
             problems.append(f"{pair[0][1].relative_to(source)}: score {pair[0][0]}, its IHC partner {pair[1][0]}")

@@ -10,6 +10,7 @@ import pandas as pd
 from hsa.cohorts.public import convert, manifest, registry
 from hsa.errors import InputError
 from hsa.files import read_rows
+from hsa.slides.readers import too_large
 
 TABLE = "patient-clinical-data"
 STATUS = {"positive": "1", "negative": "0"}
@@ -88,9 +89,12 @@ def convert_large(source: str | Path, mpp: float | None = None) -> Iterator[Path
         Each TIFF that was written.
     """
     cohort = registry.get("bcnb")
+    resolution = mpp or cohort.mpp
+    if resolution is None:
+        raise InputError("bcnb: nobody says the resolution of its slides; give um/px.")
     for path in _images(manifest.check_source(cohort, source))[0].values():
         if _too_large(path):
-            convert.jpeg_to_tiff(path, path.with_suffix(".tif"), mpp or cohort.mpp)
+            convert.jpeg_to_tiff(path, path.with_suffix(".tif"), resolution)
             yield path.with_suffix(".tif")
 
 
@@ -135,12 +139,7 @@ def _images(source: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _too_large(path: Path) -> bool:
-    from PIL import Image
-
-    if path.suffix == ".tif":
-        return False
-    width, height = convert.jpeg_size(path)
-    return width * height > Image.MAX_IMAGE_PIXELS
+    return path.suffix != ".tif" and too_large(*convert.jpeg_size(path))
 
 
 def _patients(source: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -151,7 +150,7 @@ def _patients(source: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     wanted = ["Patient ID", "ER", "PR", "HER2", "Ki67"]
     absent = [column for column in wanted if column not in frame]
     if absent:
-        return {}, [f"{TABLE}: column {column!r} is missing, found {', '.join(frame)}" for column in absent]
+        return {}, [f"{TABLE}: column {column!r} is missing, found {', '.join(frame.columns)}" for column in absent]
     patients, problems = {}, []
     for number, row in zip(frame.index, frame[wanted].to_dict("records"), strict=True):
         name = re.sub(r"\.0$", "", row["Patient ID"].strip())

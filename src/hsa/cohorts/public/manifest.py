@@ -1,6 +1,7 @@
 """From the slides an importer found to a manifest CSV; several manifests joined into one."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -72,7 +73,7 @@ def write(rows: list[dict[str, str]], out: str | Path, root: str | Path | None) 
     return path
 
 
-def join_manifests(manifests: list[str | Path], out: str | Path, root: str | Path | None = None) -> Path:
+def join_manifests(manifests: Sequence[str | Path], out: str | Path, root: str | Path | None = None) -> Path:
     """Join manifests into one, such as ACROBAT's pairs and BCNB's labels.
 
     The importers prefix ids by their cohort, so that they do not meet.
@@ -113,7 +114,7 @@ def join_manifests(manifests: list[str | Path], out: str | Path, root: str | Pat
     if problems or not frames:
         lines = "\n".join(f"  {p}" for p in problems[:_SHOWN]) or "  no manifests given"
         raise InputError(f"cannot join manifests, {len(problems)} problems:\n{lines}")
-    labels = [c for c in whole if c.startswith("label_")]
+    labels = [c for c in whole.columns if c.startswith("label_")]
     _write(whole[[*COLUMNS, *labels]], out, Path(root or out.parent).resolve())
     return out
 
@@ -125,7 +126,7 @@ def summary(manifest: str | Path) -> str:
         f"{frame['patient_id'].nunique()} patients, {frame['case_id'].nunique()} cases, {len(frame)} slides: "
         + ", ".join(f"{n} {stain}" for stain, n in frame["stain"].value_counts().items())
     ]
-    for column in (c for c in frame if c.startswith("label_")):
+    for column in (c for c in frame.columns if c.startswith("label_")):
         known = frame.loc[frame[column] != "", ["case_id", column]].drop_duplicates()[column]
         if known.empty:
             continue

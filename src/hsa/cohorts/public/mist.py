@@ -61,7 +61,7 @@ def import_cohort(
         case = f"mist-{token}-{stem}"
         rows += [
             {
-                "patient_id": f"mist-{_NAME.fullmatch(stem)[1]}",
+                "patient_id": f"mist-{stem.rsplit('_', 2)[0]}",
                 "case_id": case,
                 "slide_id": f"{case}-{'HE' if side == 'A' else 'IHC'}",
                 "stain": "HE" if side == "A" else STAINS[token],

@@ -1,6 +1,7 @@
 """Step 5: what every method of a marker is worth."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -33,10 +34,12 @@ def evaluate(study: Study, marker: str, progress: bool = True) -> dict[str, Any]
         job.start()
         predictions = {"majority": _over_seeds(study, lambda one: majority(folds))}
         for method in study.methods:
-            predictions[method] = _over_seeds(study, lambda one, m=method: _predictions(one, marker, m))
+            predictions[method] = _over_seeds(study, partial(_predictions, marker=marker, method=method))
 
         def both(method: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-            return tuple(embeddings(study.at(seed), marker, method, stain, progress) for stain in ("HE", "IHC"))
+            one = study.at(seed)
+            he, ihc = (embeddings(one, marker, method, stain, progress) for stain in ("HE", "IHC"))
+            return he, ihc
 
         ceilings, maps = _ceilings(study, marker, folds), _maps(study, marker)
         job.finish(run(study, marker, predictions, ceilings, both, maps, folder))

@@ -40,7 +40,7 @@ def summarise(study: Study, progress: bool = True) -> dict[str, Any]:
         for name, marker in study.markers.items()
     }
     named = [{"name": name, "title": method.title} for name, method in study.methods.items()]  # JSON keys are sorted
-    titles = {"title": study.title, "baseline": study.baseline, "full": study.full}
+    titles: dict[str, Any] = {"title": study.title, "baseline": study.baseline, "full": study.full}
     titles |= {"methods": named, "markers": list(study.markers)}
     ranked = {name: marker.meaning for name, marker in study.markers.items() if marker.classes}
     titles |= {"classes": ranked} if ranked else {}

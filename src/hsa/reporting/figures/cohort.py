@@ -35,7 +35,7 @@ def label_balance(ax: Axes, labels: pd.DataFrame, markers: Mapping[str, Marker])
     """
     ticks = []
     for y, (name, column) in enumerate(labels.items()):
-        kind, left = markers[name], 0
+        kind, left = markers[str(name)], 0
         fills = [*class_colours(len(kind.names), kind.first_positive), FAINT]
         counts = [*((column == k).sum() for k in range(len(kind.names))), column.isna().sum()]
         for fill, count in zip(fills, counts, strict=True):
@@ -69,7 +69,7 @@ def fold_map(ax: Axes, folds: pd.DataFrame) -> Axes:
     names = list(SPLITS)
     table = folds.assign(code=folds["split"].map(names.index)).pivot(index="fold", columns="case_id", values="code")
     first = folds[folds["split"] == "test"].sort_values(["fold", "case_id"])["case_id"]
-    order = [*first, *table.columns.difference(first)]
+    order = [*first, *table.columns.difference(list(first))]
     cells = np.ma.masked_invalid(table[order].to_numpy(float))
     ax.pcolormesh(cells, cmap=ListedColormap(list(SPLITS.values())), vmin=0, vmax=2, rasterized=True)
     ax.hlines(range(1, len(table)), 0, len(order), color="white", linewidth=3)
@@ -106,6 +106,6 @@ def loss_curves(ax: Axes, history: pd.DataFrame, loss: str = "total") -> Axes:
             label = "chosen epoch of a fold"
             ax.plot(table.idxmin(), table.min(), "o", color=ink, markersize=5, markeredgecolor="white", label=label)
     ax.set(xlabel="epoch", ylabel=f"{loss} loss".replace("_", " "))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.legend()
     return ax

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,8 +110,8 @@ def recall_bars(ax: Axes, table: pd.DataFrame, titles: Mapping[str, str] | None 
         bars.append(ax.bar(x, rows["recall"], width * 0.9, color=inks[i], label=text))
         ax.errorbar(x, rows["recall"], spread, fmt="none", color=INK, elinewidth=1)
     chance = table.groupby("k")["chance"].first().loc[ks]
-    for x, level in enumerate(chance):
-        ax.plot([x - 0.46, x + 0.46], [level, level], color=INK, linewidth=1.4, linestyle=DASHES)
+    for place, level in enumerate(chance):
+        ax.plot([place - 0.46, place + 0.46], [level, level], color=INK, linewidth=1.4, linestyle=DASHES)
     chance_line = Line2D([], [], color=INK, linewidth=1.4, linestyle=DASHES, label="chance")
     ax.set_xticks(range(len(ks)), [f"recall@{k}" for k in ks])
     ax.set(ylabel="share of cases", ylim=(0, 1))
@@ -142,7 +143,8 @@ def umap_scatter(
     """
     if hue == "label":
         unknown = {-1: "no label"} if (placed["label"] < 0).any() else {}
-        inks, names = CLASSES | {-1: FAINT}, dict(enumerate(classes)) | unknown
+        inks: dict[Any, str] = CLASSES | {-1: FAINT}
+        names: dict[Any, str] = dict(enumerate(classes)) | unknown
     else:
         inks, names = STAINS, STAIN_NAMES
     placed = placed.assign(stain=np.where(placed["stain"] == "HE", "HE", "IHC"))
@@ -152,9 +154,9 @@ def umap_scatter(
         lines = [rows.to_numpy() for _, rows in pairs if len(rows) == 2]
         ax.add_collection(LineCollection(lines, colors=GREY, linewidths=0.7, alpha=0.6, zorder=1))
     for kind, shape in (("HE", "o"), ("IHC", "^")):
-        for held_out, look in ((False, {"s": 14, "alpha": 0.3, "linewidths": 0, "zorder": 0}), (True, {"s": 42})):
+        for held_out, special in ((False, {"s": 14, "alpha": 0.3, "linewidths": 0, "zorder": 0}), (True, {"s": 42})):
             rows = placed[(placed["stain"] == kind) & (test == held_out)]
-            look = {"edgecolors": "white", "linewidths": 0.6, "zorder": 2} | look
+            look: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.6, "zorder": 2} | special
             ax.scatter(rows["umap1"], rows["umap2"], c=rows[hue].map(inks).tolist(), marker=shape, **look)
     point_kinds = [(inks[key], "s", name) for key, name in names.items()] if hue == "label" else []
     shape_ink = {"HE": GREY, "IHC": GREY} if hue == "label" else STAINS

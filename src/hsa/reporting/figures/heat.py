@@ -61,7 +61,7 @@ def heat_overlay(
     limit = limit or float(np.abs(importance).max(initial=0)) or 1.0
     strength = np.clip(np.abs(importance) / limit, 0, 1)
     tiles = PolyCollection(
-        corner[:, None] + square,
+        [*(corner[:, None] + square)],
         array=importance,
         cmap=IMPORTANCE,
         norm=Normalize(-limit, limit),
@@ -98,7 +98,8 @@ def heat_bar(
         The axes of the bar.
     """
     shown = ScalarMappable(Normalize(-limit, limit), IMPORTANCE)
-    bar = np.ravel(axes)[0].figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
+    first: Axes = np.asarray(axes).flat[0]
+    bar = first.figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
     bar.outline.set_visible(False)
     bar.ax.set_title(f"for {classes[1]}", fontsize=9, fontweight="normal", loc="left", color=CLASSES[1])
     bar.ax.set_xlabel(f"for {classes[0]}", fontsize=9, loc="left", color="#11695B")

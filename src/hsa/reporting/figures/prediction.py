@@ -115,7 +115,8 @@ def forest(
         The axes.
     """
     names = list(table["method"])
-    rows = [(colour(r.method, dict.fromkeys(names)), "o", r.value, r.low, r.high) for r in table.itertuples()]
+    numbers = table[["value", "low", "high"]].to_numpy(float)
+    rows = [(colour(n, dict.fromkeys(names)), "o", *three) for n, three in zip(names, numbers, strict=True)]
     shown = [(titles or {}).get(name, name) for name in names]
     if published:
         rows.append((INK, "D", *published))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from hsa.reporting.figures.style import CLASS_NAMES, CLASSES, DASHES, GREY, INK, colour
@@ -189,7 +190,7 @@ def prevalence(
         ax.set_title(f"{share:.0%} are {positive}")
         ax.tick_params(axis="y", length=0)
         sns.despine(ax=ax, left=True)
-    shapes = [ax.bar(0, 0, color=fill) for _, fill, _ in FATES.values()]
+    shapes = [Patch(facecolor=fill, linewidth=0) for _, fill, _ in FATES.values()]
     names = [name for name, _, _ in FATES.values()]
     axes[0].figure.supxlabel(f"of {cases} cases", fontsize=9.5)
     axes[0].figure.supylabel("threshold set to find", fontsize=9.5)

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openslide
-from PIL import Image
 
 from hsa.errors import InputError
 from hsa.slides.readers.ome_tiff import OmeTiffReader
 from hsa.slides.readers.openslide_file import OpenSlideReader, dicom_file
 from hsa.slides.readers.picture import PictureReader
-from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, slide_files, unreadable
+from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, slide_files, too_large, unreadable
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-__all__ = ["DamagedError", "Reader", "open_reader", "slide_files", "unreadable"]
+__all__ = ["DamagedError", "Reader", "open_reader", "slide_files", "too_large", "unreadable"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Photometric interpretations of TIFF 6.0 that are colour: RGB, palette, YCbCr.
@@ -69,9 +68,11 @@ def _look_into(path: Path) -> OmeTiffReader | None:
 
 def _check(path: Path, tiff: "TiffFile") -> None:
     """Refuse what OpenSlide and Pillow would show as something else."""
-    first = tiff.pages.first
+    from tifffile import TiffPage
+
+    first, others = tiff.pages.first, islice(tiff.pages, 1, None)
     problem = ""
-    if first.is_tiled and first.tilewidth * first.tilelength > Image.MAX_IMAGE_PIXELS:
+    if first.is_tiled and too_large(first.tilewidth, first.tilelength):
         # OpenSlide takes the memory of a whole tile, and ends the process where there is none.
         problem = f"has tiles of {first.tilewidth} x {first.tilelength} px"
     elif first.sampleformat != 1:
@@ -80,7 +81,7 @@ def _check(path: Path, tiff: "TiffFile") -> None:
         problem = f"has {first.bitspersample} bits a channel"
     elif first.photometric not in COLOUR or first.samplesperpixel > 4:
         problem = f"is not in RGB (channels: {first.samplesperpixel})"
-    elif any(page.shape == first.shape and not page.is_reduced for page in islice(tiff.pages, 1, None)):
+    elif any(isinstance(page, TiffPage) and page.shape == first.shape and not page.is_reduced for page in others):
         problem = "is a stack of pictures of one size"
     if problem:
         raise InputError(f"slide {path} {problem}: export one 8-bit RGB picture as a tiled pyramidal TIFF")

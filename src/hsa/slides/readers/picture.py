@@ -19,8 +19,8 @@ class PictureReader:
     scanned.
     """
 
-    mpp = None
-    downsamples = (1.0,)
+    mpp: tuple[float, float] | None = None
+    downsamples: tuple[float, ...] = (1.0,)
 
     def __init__(self, path: Path) -> None:
         try:
@@ -43,7 +43,7 @@ class PictureReader:
             self._picture.close()
             raise InputError(f"slide {path} {problem}: export it as one 8-bit RGB picture")
         self.format = str(self._picture.format).lower()
-        self.size = self._picture.size
+        self.size: tuple[int, int] = self._picture.size
         self._pixels: np.ndarray | None = None
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
@@ -72,4 +72,4 @@ def _problem(picture: Image.Image) -> str:
     if picture.mode not in ("RGB", "RGBA", "P"):
         return f"is not in RGB (Pillow's mode {picture.mode})"
     # Pillow gives a PNG of 16 bits as RGB of 8.
-    return "has 16 bits a channel" if ";16" in str(picture.tile) else ""
+    return "has 16 bits a channel" if ";16" in str(getattr(picture, "tile", "")) else ""

@@ -10,8 +10,10 @@ from PIL import Image
 from hsa.errors import InputError
 
 # What tifffile, imagecodecs, Pillow and ElementTree raise for broken files.
-BROKEN = (OSError, EOFError, SyntaxError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
-BROKEN += (AttributeError, struct.error)
+BROKEN: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, SyntaxError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError),
+    *(AttributeError, struct.error),
+)
 
 
 class DamagedError(Exception):
@@ -72,6 +74,11 @@ def unreadable(path: Path, error: object) -> InputError:
         f"slide {path} cannot be read ({error}): what is read is SVS, NDPI, MRXS, SCN, BIF, DICOM, tiled TIFF, "
         "OME-TIFF, PNG, JPEG and BMP; copy the file again or convert it to a tiled pyramidal TIFF"
     )
+
+
+def too_large(width: int, height: int) -> bool:
+    """Tell whether a picture is beyond Pillow's ceiling (`Image.MAX_IMAGE_PIXELS`, None for none)."""
+    return Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS
 
 
 def on_white(picture: Image.Image) -> np.ndarray:
