@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 from dataclasses import replace
@@ -323,13 +324,16 @@ def test_damaged_checkpoints_are_told(study, cohort, tmp_path):
         checkpoints.load_fold(tmp_path, 1)
 
 
-def one_epoch(fabric, study, cases, split="train"):
+ALL = ("intra_modality", "info_nce", "classification")
+
+
+def one_epoch(fabric, study, cases, split="train", losses=ALL):
     """Weights after an epoch without dropout; plain SGD, which keeps small differences small."""
     still = study.model.model_copy(update={"dropout": 0.0, "drop_path": 0.0, "head_dropout": 0.0})
     fold.seed_torch(0)
-    model = SlideModel(WIDTH, "longnet", still, 2)
+    model = SlideModel(WIDTH, "longnet", still, 2 if "classification" in losses else 0)
     settings = study.training.model_copy(update={"lr": 0.1, "warmup_epochs": 0, "temperature": 0.5})
-    run = Run(fabric, Bags(study.paths.bags), settings, study.methods["full"].losses, (0,))
+    run = Run(fabric, Bags(study.paths.bags), settings, losses, (0,))
     learned = [p for p in model.parameters() if p.requires_grad]
     wrapped, optimiser = fabric.setup(model, torch.optim.SGD(learned, 0.1))
     terms = train_epoch(run, wrapped, optimiser, cases.assign(split=split), 0)
@@ -341,26 +345,38 @@ def some_unpaired(cohort):
     return cases.assign(ihc=cases["ihc"].where(~cases["case_id"].isin(["C03", "C07"]), ""))
 
 
+def combinations():
+    """All sets of losses, with cases whose label is not used: 4 of the first step's 6, the second process's 3 among
+    them, and 1 of the second's; or all."""
+    first, second = np.random.default_rng([0, 1]).permutation(12).reshape(2, 6)  # as `train_epoch` draws them
+    some = np.full(12, "train", object)
+    some[[*first[1::2], first[0], second[3]]] = "pairs"
+    sets = [losses for size in (1, 2, 3) for losses in itertools.combinations(ALL, size)]
+    return [(losses, "train") for losses in sets] + [(losses, some) for losses in sets] + [(ALL, "pairs")]
+
+
 def in_each_process(fabric, study, cohort, folder):
     torch.set_num_threads(1)
-    state, terms = one_epoch(fabric, study, some_unpaired(cohort))
+    for k, (losses, split) in enumerate(combinations()):
+        state, terms = one_epoch(fabric, study, some_unpaired(cohort), split, losses)
+        if fabric.global_rank == 0:
+            safetensors.torch.save_file(state, folder / f"epoch{k}.safetensors", {"terms": json.dumps(terms)})
     frames = run_fit(shorter(study), cohort, folder, fabric=fabric)
     assert (frames is None) == (fabric.global_rank > 0)
-    if fabric.global_rank == 0:
-        safetensors.torch.save_file(state, folder / "epoch.safetensors", {"terms": json.dumps(terms)})
 
 
 def test_two_processes_make_the_step_of_one(study, cohort, tmp_path):
-    """Negatives, gradients and unused parameters, by two real processes (gloo)."""
+    """Negatives, labels, gradients and unused parameters, by two real processes (gloo)."""
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
     fabric.launch(partial(in_each_process, study=study, cohort=cohort, folder=tmp_path))
     alone = Fabric(accelerator="cpu", devices=1)
     alone.launch()
-    expected, terms = one_epoch(alone, study, some_unpaired(cohort))
-    with safetensors.safe_open(tmp_path / "epoch.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["terms"]) == pytest.approx(terms, rel=1e-4)
-        for name, value in expected.items():
-            torch.testing.assert_close(file.get_tensor(name), value, atol=1e-5, rtol=1e-4)
+    for k, (losses, split) in enumerate(combinations()):
+        expected, terms = one_epoch(alone, study, some_unpaired(cohort), split, losses)
+        with safetensors.safe_open(tmp_path / f"epoch{k}.safetensors", "pt") as file:
+            assert json.loads(file.metadata()["terms"]) == pytest.approx(terms, rel=1e-4), (losses, split)
+            for name, value in expected.items():
+                torch.testing.assert_close(file.get_tensor(name), value, atol=1e-5, rtol=1e-4)
     assert (tmp_path / "embeddings_he.parquet").is_file()
 
 

@@ -57,7 +57,7 @@ def learning_rate(step: int, steps_per_epoch: int, training: Training) -> float:
 
 
 def gather(fabric: Fabric, z: Tensor) -> Tensor:
-    """Values (B, ...) of all processes, with gradient, so that each process sees the negatives of all."""
+    """Values (B, ...) of all processes, with gradient, so that each process sees the cases of all."""
     return z if fabric.world_size == 1 else fabric.all_gather(z, sync_grads=True).flatten(0, 1)
 
 
@@ -71,19 +71,21 @@ def loss_terms(
         labels: (B,) class numbers; -1 where not known.
         paired: (B,) bool, the cases that have an IHC slide.
         run: which losses.
-        everywhere: take the negatives of InfoNCE from all processes.
+        everywhere: take the negatives of InfoNCE, and the labelled cases, from all processes. Processes have equal
+            shares of a batch but not of its labels, and a mean of their means would weigh a label by its process.
     """
+
+    def joint(*parts: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gather(run.fabric, part) for part in parts) if everywhere else parts
+
     terms = {}
     if "intra_modality" in run.losses:
         terms["intra_modality"] = losses.intra_modality(output["z"], output["z_masked"])
     if "info_nce" in run.losses:
-        pair = output["z"], output["y"]
-        if everywhere:
-            *pair, there = (gather(run.fabric, part) for part in (*pair, paired.float()))
-            paired = there > 0
-        terms["info_nce"] = losses.info_nce(*pair, run.training.temperature, paired)
+        z, y, there = joint(output["z"], output["y"], paired.float())
+        terms["info_nce"] = losses.info_nce(z, y, run.training.temperature, there > 0)
     if "classification" in run.losses:
-        terms["classification"] = losses.classification(output["logits"], labels)
+        terms["classification"] = losses.classification(*joint(output["logits"], labels))
     return terms | {"total": sum(terms.values())}
 
 
