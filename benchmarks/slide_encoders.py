@@ -1,10 +1,10 @@
 """Speed and memory of the slide encoders: a training step on small bags, one long bag, one whole fit.
 
-python benchmarks/slide_encoders.py [step] [long] [fit]
+python benchmarks/slide_encoders.py [step|long|fit] [--rounds 30] [--tiles 1000 10000] [--cases 120]
 """
 
+import argparse
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,22 +35,22 @@ def bag(tiles, width, rng):
     return rng.standard_normal((tiles, width)).astype(np.float16), coords
 
 
-def step(rounds=30):
+def step(asked):
     study, rng = load(STUDY), np.random.default_rng(0)
     for method in ("abmil", "classification_only", "full"):
         chosen = study.methods[method]
-        model = SlideModel(512, chosen.encoder, study.model, "classification" in chosen.losses)
+        model = SlideModel(512, chosen.encoder, study.model, 2 if "classification" in chosen.losses else 0)
         optimiser = torch.optim.AdamW(model.parameters(), fused=True)
         he, ihc = (collate([bag(int(n), 512, rng) for n in rng.integers(10, 17, 12)]) for _ in range(2))
         masked = he.mask & (torch.rand(he.mask.shape) < 0.5)
-        labels = torch.arange(12) % 2
+        labels, paired = torch.arange(12) % 2, torch.ones(12, dtype=torch.bool)
         run = Run(Fabric(accelerator="cpu", devices=1), None, study.training, chosen.losses, (0,))
         spent = []
-        for _ in range(rounds):
+        for _ in range(asked.rounds):
             start = time.process_time()
             three = "info_nce" in chosen.losses
             output = model(he, masked if three else None, ihc if three else None)
-            terms = loss_terms(output, labels, run, everywhere=False)
+            terms = loss_terms(output, labels, paired, run, everywhere=False)
             optimiser.zero_grad()
             terms["total"].backward()
             optimiser.step()
@@ -58,7 +58,7 @@ def step(rounds=30):
         print(f"step, 12 pairs of 10-16 tiles x 512, {method}: {1e3 * np.median(spent):.1f} ms of CPU")
 
 
-def long():
+def long(asked):
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     encoders = {
@@ -66,7 +66,7 @@ def long():
         "LongNet, 2 layers": LongNet(**GIGAPATH | {"depth": 2}).eval(),
         "LongNet, 2 layers, public kernel": LongNet(**GIGAPATH | {"depth": 2}).eval(),
     }
-    for tiles in (1000, 10000):
+    for tiles in asked.tiles:
         batch = collate([bag(tiles, 1536, rng)])
         for name, encoder in encoders.items():
             private = attention.CPU_KERNEL
@@ -80,33 +80,46 @@ def long():
             print(f"{tiles} tiles x 1536, {name}: {spent:.2f} s of CPU, peak +{(after - before) / 1024:.0f} MB")
 
 
-def whole_fit():
+def whole_fit(asked):
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "virtual.yml"
         file.write_text(STUDY.read_text())
         study, rows = load(file), []
-        for i in range(120):
+        for i in range(asked.cases):
             for stain in ("HE", "P53"):
                 slide = f"C{i}_{stain}"
                 features, coords = bag(int(rng.integers(10, 17)), 512, rng)
                 attrs = {"tile_px": 256, "tile_px_level0": 256}
-                write_bag(study.paths.bags / f"{slide}.h5", Bag(features, coords, attrs))
+                colours = rng.uniform(0, 255, (len(coords), 6)).astype(np.float32)
+                write_bag(study.paths.bags / f"{slide}.h5", Bag(features, coords, attrs, colours))
                 rows.append({"patient_id": f"P{i}", "case_id": f"C{i}", "slide_id": slide, "stain": stain})
-        labels = pd.DataFrame({"P53": {f"C{i}": i % 2 for i in range(120)}})
+        labels = pd.DataFrame({"P53": {f"C{i}": i % 2 for i in range(asked.cases)}})
         cohort = Cohort(pd.DataFrame(rows), labels)
         for method in study.methods:
             wall, start = time.perf_counter(), time.process_time()
             fit(study, cohort, "P53", method, Path(folder) / method, progress=False)
             wall, spent = time.perf_counter() - wall, time.process_time() - start
             print(
-                f"fit, 120 cases, 5 folds x {study.training.epochs} epochs, {method}: {spent:.1f} s of CPU, "
+                f"fit, {asked.cases} cases, {study.evaluation.folds} folds x {study.training.epochs} epochs, {method}: {spent:.1f} s of CPU, "
                 f"{wall:.1f} s"
             )
 
 
-if __name__ == "__main__":
+PARTS = {"step": step, "long": long, "fit": whole_fit}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=PARTS, help="default: all")
+    parser.add_argument("--rounds", type=int, default=30, help="step: times that it is timed")
+    parser.add_argument("--tiles", type=int, nargs="+", default=[1000, 10000], help="long: tiles of the bag")
+    parser.add_argument("--cases", type=int, default=120, help="fit: cases")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    parts = {"step": step, "long": long, "fit": whole_fit}
-    for part in sys.argv[1:] or parts:
-        parts[part]()
+    for part in [asked.part] if asked.part else PARTS:
+        PARTS[part](asked)
+
+
+if __name__ == "__main__":
+    main()

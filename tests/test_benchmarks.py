@@ -1,0 +1,78 @@
+"""Every benchmark at its smallest size, each of its parts: that it runs and prints, not how fast it is."""
+
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import immunohistochemistry
+
+from hsa.files import REPOSITORY
+from hsa.training.fit import fit
+
+FOLDER = REPOSITORY / "benchmarks"
+# File -> the calls that go through all of it; <name> stands for what the fixture of this name gives.
+CALLS = {
+    "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
+    "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48"]],
+    "masks": [["--stains", "haematoxylin, pale", "--pictures", "<pictures>"]],
+    "reading": [["<slide>", "--rounds", "1"]],
+    "rendering": [["--px", "256", "--cases", "1"]],
+    "shuffled_pairs": [["<study>", "--permutations", "3"]],
+    "slide_encoders": [["step", "--rounds", "1"], ["long", "--tiles", "20"], ["fit", "--cases", "20"]],
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / "images").mkdir()
+    for k in range(2):
+        Image.fromarray(np.rot90(immunohistochemistry(), k)).save(tmp_path / "images" / f"{k}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def slide(make_slide):
+    return make_slide(covered=0.8)
+
+
+@pytest.fixture
+def study(tiny_study, tiny_cohort):
+    for method in tiny_study.methods:
+        folder = tiny_study.paths.method("P53", method)
+        fit(tiny_study, tiny_cohort, "P53", method, folder, progress=False)
+    return tiny_study.file
+
+
+def run(name, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    threads = torch.get_num_threads()
+    try:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    finally:
+        torch.set_num_threads(threads)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in CALLS.items() for call in calls], ids=str)
+def test_a_benchmark_runs(name, call, monkeypatch, capsys, request):
+    words = [str(request.getfixturevalue(word[1:-1])) if word[0] == "<" else word for word in call]
+    assert re.search(r"\d", run(name, words, monkeypatch, capsys))
+
+
+def test_every_benchmark_and_each_part_is_called(monkeypatch, capsys):
+    assert {path.stem for path in FOLDER.iterdir() if path.is_file()} == set(CALLS)
+    for name, calls in CALLS.items():
+        with pytest.raises(SystemExit):
+            run(name, ["--help"], monkeypatch, capsys)
+        parts = re.search(r"^  \{(.*)\}", capsys.readouterr().out, re.M)
+        if parts:
+            assert set(parts[1].split(",")) == {call[0] for call in calls}, name
