@@ -17,10 +17,11 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(writer.starttag(node, "div", CLASS="math-block", STYLE="margin: 1.2em 0"))
+    # The class is the theme's, of a box that scrolls: its script lets the keyboard reach it where it has to.
+    formula = f'<div class="pst-scrollable-table-container">{convert(node.astext(), display="block")}</div>'
+    writer.body.append(writer.starttag(node, "div", CLASS="math-block") + formula)
     if node["number"]:
         number = writer.builder.env.domains["math"].equations[node["label"]][1]
         writer.body.append(f'<span class="eqno">({number})</span>')
-    writer.body.append(convert(node.astext(), display="block"))
     writer.body.append("</div>\n")
     raise nodes.SkipNode
