@@ -1,6 +1,6 @@
 """How often the interval of the alignment holds 0, where pairs are permuted at random: a thousand times within folds.
 
-python benchmarks/shuffled_pairs.py [STUDY] [--permutations 1000]      default: shuffled-pairs, as `make study` leaves it
+python benchmarks/shuffled_pairs.py [STUDY] [--permutations 1000]    default: shuffled-pairs, as `make study` leaves it
 """
 
 import argparse

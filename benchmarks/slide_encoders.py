@@ -100,10 +100,8 @@ def whole_fit(asked):
             wall, start = time.perf_counter(), time.process_time()
             fit(study, cohort, "P53", method, Path(folder) / method, progress=False)
             wall, spent = time.perf_counter() - wall, time.process_time() - start
-            print(
-                f"fit, {asked.cases} cases, {study.evaluation.folds} folds x {study.training.epochs} epochs, {method}: {spent:.1f} s of CPU, "
-                f"{wall:.1f} s"
-            )
+            plan = f"{asked.cases} cases, {study.evaluation.folds} folds x {study.training.epochs} epochs"
+            print(f"fit, {plan}, {method}: {spent:.1f} s of CPU, {wall:.1f} s")
 
 
 PARTS = {"step": step, "long": long, "fit": whole_fit}
