@@ -57,7 +57,7 @@ def test_a_page_is_told_apart_from_its_sisters(study, chapter):
 def test_the_table_of_contents_has_a_part_for_each_marker():
     toc = yaml.safe_load((REPOSITORY / "book/_toc.yml").read_text())
     captions = [part["caption"] for part in staging.expand_toc(toc, ["HER2", "ER"])["parts"]]
-    assert captions == ["The study", "HER2", "ER", "Your own data", "Reference"]
+    assert captions == ["The study", "HER2", "ER", "Your own data", "Reference", "For developers"]
     files = [c["file"] for part in staging.expand_toc(toc, ["HER2"])["parts"] for c in part["chapters"]]
     assert "notebooks/her2/01_data_preparation" in files
     assert [f"notebooks/her2/{c}" for c in staging.CHAPTERS] == [f for f in files if f.startswith("notebooks")]

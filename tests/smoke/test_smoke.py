@@ -93,6 +93,15 @@ def test_glued_numbers_are_those_of_the_evaluation(built):
         assert float(values["roc_auc_full"]) == found["prediction"]["full"]["roc_auc"]["value"]
 
 
+def test_the_page_on_data_flow_names_files_that_the_study_makes(built):
+    study, _ = built
+    page = (REPOSITORY / "book/how_data_flow.md").read_text()
+    named = re.findall(r"^\| `([^`]+\.\w+)` \|", page, re.M)
+    assert len(named) == 14
+    for name in named:
+        assert list(study.paths.root.glob(re.sub(r"<\w+>", "*", name))), name
+
+
 def test_nothing_is_left_to_do(built, snakemake):
     study, _ = built
     run = snakemake(study.file, "--dry-run")
