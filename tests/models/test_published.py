@@ -124,7 +124,7 @@ def test_a_text_named_as_weights_is_refused(tmp_path):
 def test_a_damaged_record_of_a_fold_is_told(tmp_path, record):
     (tmp_path / "fold0.json").write_text(record)
     checkpoints.save_tensors(tmp_path / "fold0.safetensors", weights(), {"stamp": "s"})
-    with pytest.raises(InputError, match=r"fold0\.json.*delete"):
+    with pytest.raises(InputError, match=r"fold0\.json.*Delete"):
         checkpoints.load_fold(tmp_path, 0)
 
 

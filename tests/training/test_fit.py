@@ -300,7 +300,7 @@ def test_what_the_embedding_does_not_use_is_frozen(study):
 def test_wrong_input_is_told(study, cohort, tmp_path):
     with pytest.raises(InputError, match="unknown method"):
         run_fit(study, cohort, tmp_path, "fulll")
-    with pytest.raises(InputError, match=r"fold0\.json: no such model"):
+    with pytest.raises(InputError, match=r"fold0\.json: no such file\. Train it"):
         fit.embed_he(study, cohort, "P53", tmp_path)
     bag = Bags(study.paths.bags)["C01_HE"]
     attrs = {"tile_px": 256, "tile_px_level0": 256}

@@ -3,21 +3,43 @@
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import lightning_fabric
 import safetensors.torch
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import hsa
 from hsa.errors import InputError
 from hsa.files import read_json, replacing, write_json
-from hsa.models.model import SlideModel
+from hsa.models.model import STAINS, SlideModel
+from hsa.study.records import Record, read_record
 from hsa.study.settings import Model
 
 Weights = dict[str, Tensor]
+
+
+class Input(Record):
+    """What a fold's model was made for: the arguments of `SlideModel` besides its sizes."""
+
+    in_dim: Annotated[int, Field(ge=1)]
+    encoder: Literal["longnet", "abmil", "mean", "colour"]
+    classes: Annotated[int, Field(ge=0)] = 0
+    tile_size: Annotated[int, Field(ge=1)] = 256
+
+
+class _Settings(Record):
+    input: Input
+    model: Model
+
+
+class _Fold(Record):
+    fold: Annotated[int, Field(ge=0)]
+    stamp: str
+    settings: _Settings
 
 
 def save_tensors(path: str | Path, tensors: Weights, notes: dict[str, Any]) -> None:
@@ -27,18 +49,20 @@ def save_tensors(path: str | Path, tensors: Weights, notes: dict[str, Any]) -> N
         safetensors.torch.save_file(tensors, temporary, metadata={"notes": json.dumps(notes)})
 
 
-def load_tensors(path: str | Path) -> tuple[Weights, dict[str, Any]]:
+def load_tensors(path: str | Path, remedy: str = "Delete it and train again.") -> tuple[Weights, dict[str, Any]]:
     """Read what `save_tensors` wrote.
 
     Raises:
-        InputError: not such a file.
+        InputError: not such a file; ends with the remedy.
     """
     try:
         with safe_open(path, framework="pt") as file:
             notes = json.loads(file.metadata()["notes"])
+            if not isinstance(notes, dict):
+                raise ValueError("its notes are no keys and values")
             return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({error}): delete it and train again") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({error}). {remedy}") from error
 
 
 def save_fold(folder: Path, fold: int, model: SlideModel, stamp: str, record: dict[str, Any]) -> None:
@@ -59,9 +83,15 @@ def save_fold(folder: Path, fold: int, model: SlideModel, stamp: str, record: di
         "torch": torch.__version__,
         "lightning_fabric": lightning_fabric.__version__,
     }
-    record = record | {"stamp": stamp, "best_epoch": best, "embedding": model.options, "versions": versions}
+    record = record | {
+        "fold": fold,
+        "stamp": stamp,
+        "best_epoch": best,
+        "embedding": model.options,
+        "versions": versions,
+    }
     path = folder / f"fold{fold}.json"
-    save_tensors(path.with_suffix(".safetensors"), model.state_dict(), {"stamp": stamp})
+    save_tensors(path.with_suffix(".safetensors"), model.state_dict(), {"stamp": stamp, "fold": fold})
     write_json(path, record)
     Resume(folder, fold, stamp).path.unlink(missing_ok=True)
 
@@ -82,23 +112,53 @@ def load_fold(folder: Path, fold: int) -> tuple[SlideModel, dict[str, Any]]:
         The model in eval mode, on the CPU, and its record.
 
     Raises:
-        InputError: it is not there, or its two files are not of one run.
+        InputError: it is not there, its two files are damaged or not of this fold and of one run, they do not fit each
+            other, or a weight is not a finite number.
     """
     path = folder / f"fold{fold}.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such model: train it with `hsa train`")
-    record = read_json(path)
-    weights, notes = load_tensors(path.with_suffix(".safetensors"))
-    if notes.get("stamp") != record.get("stamp"):
-        raise InputError(f"{path} and its .safetensors are of two runs: delete both and train again")
+    remedy = (
+        f"Delete {path.name}, {path.stem}.safetensors, made.json and probe.json in that folder and run `hsa train` for "
+        "its study, which trains this fold again; or copy the model's folder again."
+    )
+    told = read_record(path, _Fold, remedy, "Train it with `hsa train`.")
+    weights, notes = load_tensors(path.with_suffix(".safetensors"), remedy)
+    if notes.get("stamp") != told.stamp:
+        raise InputError(f"{path} and its .safetensors are of two runs. {remedy}")
+    if {told.fold, notes.get("fold", fold)} != {fold}:
+        raise InputError(f"{path} and its .safetensors: one is of another fold. {remedy}")
+    given, sizes = told.settings.input, told.settings.model
     try:
-        settings = record["settings"]
+        if not _can_be(given, sizes, weights):
+            raise ValueError("it tells of a larger model")
         with torch.random.fork_rng(devices=[]):  # the model starts on the CPU
-            model = SlideModel(**settings["input"], model=Model(**settings["model"]))
+            model = SlideModel(**given.model_dump(), model=sizes)
         model.load_state_dict(weights)
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not the record of its weights ({error}): delete both and train again") from error
-    return model.eval(), record
+        raise InputError(f"{path} is not the record of its weights ({error}). {remedy}") from error
+    broken = _broken(model)
+    if broken:
+        raise InputError(f"{path.with_suffix('.safetensors')}: {broken}. {remedy}")
+    return model.eval(), read_json(path)
+
+
+def _can_be(given: Input, sizes: Model, weights: Weights) -> bool:
+    """Whether the weights are as many as the settings say at least, before memory is taken for what these say."""
+    largest = max((side for value in weights.values() for side in value.shape), default=0)
+    wanted = [given.in_dim, given.classes, *[sizes.head_hidden] * bool(given.classes)]
+    if given.encoder in ("longnet", "abmil"):
+        wanted.append(sizes.dim)
+    if given.encoder == "longnet":
+        wanted.append(int(min(sizes.dim * sizes.mlp_ratio, 2**62)))
+    return max(wanted) <= largest and (given.encoder != "longnet" or sizes.depth <= len(weights))
+
+
+def _broken(model: SlideModel) -> str:
+    """Say which weights are no numbers to reckon with; empty if all are."""
+    odd = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if odd:
+        return f"{odd[0]} holds NaN or infinity ({len(odd)} tensors do), expected finite numbers"
+    flat = [name for name in (f"{stain}_deviation" for stain in STAINS) if getattr(model, name).min() <= 0]
+    return f"{flat[0]} holds a number that is not above 0" if flat else ""
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> Weights:

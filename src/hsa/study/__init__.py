@@ -4,4 +4,4 @@ A study file comes in; out go its settings as typed, frozen objects, the places 
 and the record of what made a result.
 """
 
-__all__ = ["paths", "provenance", "settings", "study"]
+__all__ = ["paths", "provenance", "records", "settings", "study"]
