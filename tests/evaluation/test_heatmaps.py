@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ from hsa.bags.bag import Bag, write_bag
 from hsa.bags.batches import collate
 from hsa.errors import InputError
 from hsa.evaluation import pointing
-from hsa.evaluation.heatmaps import attention, occlusion, probe_score, slide_map
+from hsa.evaluation.heatmaps import attention, occlusion, slide_map
 from hsa.evaluation.pointing import evaluate_maps, score_map, summarise_maps, tile_truth
+from hsa.evaluation.scoring import Probe, probe_score
 from hsa.models.checkpoints import save_fold
 from hsa.models.model import SlideModel
 from hsa.study import study
@@ -48,22 +50,14 @@ def probe_of(width, seed=1, fold=0):
     }
 
 
-def test_the_probe_score_is_the_logit_that_the_contract_of_probe_json_states():
-    model, probe, batch = model_of("longnet"), probe_of(8), collate([tiles_of(), tiles_of(4, 2)])
-    with torch.no_grad():
-        z = model.embed(batch, "he").numpy()
-    expected = [
-        0.7 + sum((row[i] - probe["mean"][i]) / probe["scale"][i] * probe["coef"][i] for i in range(8)) for row in z
-    ]
-    np.testing.assert_allclose(probe_score(model, probe)(batch), expected, rtol=1e-6)
-    with pytest.raises(InputError, match="5 coefficients, embeddings of 8"):
-        probe_score(model, probe_of(5))(batch)
+def scored(model, probe):
+    return probe_score(model, Probe(**probe), Path("m"))
 
 
 def test_occlusion_of_mean_pooling_is_the_share_of_each_tile_and_adds_up():
     mean = np.linspace(-1, 1, WIDTH)
     model, probe, tiles = model_of("mean", mean), probe_of(WIDTH), tiles_of()
-    score = probe_score(model, probe)
+    score = scored(model, probe)
     found = occlusion(score, tiles, mean)
     share = (tiles[0].astype(float) - mean) / 2 / np.array(probe["scale"]) @ np.array(probe["coef"]) / 6
     np.testing.assert_allclose(found, share, atol=1e-6)
@@ -74,7 +68,7 @@ def test_occlusion_of_mean_pooling_is_the_share_of_each_tile_and_adds_up():
 def test_a_slide_of_one_tile_has_a_map_of_one_value():
     mean = np.linspace(-1, 1, WIDTH)
     model, probe, tiles = model_of("mean", mean), probe_of(WIDTH), tiles_of(1)
-    score = probe_score(model, probe)
+    score = scored(model, probe)
     average = mean[None].astype(np.float16), tiles[1]
     expected = score(collate([tiles])) - score(collate([average]))
     np.testing.assert_allclose(occlusion(score, tiles, mean), expected, atol=1e-3, strict=True)
@@ -84,7 +78,7 @@ def test_a_slide_of_one_tile_has_a_map_of_one_value():
 def test_an_occluded_tile_is_a_masked_tile_of_training():
     mean = np.linspace(-1, 1, WIDTH)
     model, probe, tiles = model_of("longnet", mean), probe_of(8), tiles_of()
-    found = occlusion(probe_score(model, probe), tiles, model.he_mean.numpy())
+    found = occlusion(scored(model, probe), tiles, model.he_mean.numpy())
     batch = collate([tiles])
     masked = torch.zeros(1, 6, dtype=torch.bool)
     masked[0, 3] = True
@@ -96,7 +90,7 @@ def test_an_occluded_tile_is_a_masked_tile_of_training():
 
 def test_occlusion_is_the_same_in_small_batches_and_they_are_small():
     model, probe, tiles = model_of("longnet"), probe_of(8), tiles_of()
-    sizes, inner = [], probe_score(model, probe)
+    sizes, inner = [], scored(model, probe)
 
     def score(batch):
         sizes.append(batch.features.shape[0])
@@ -113,7 +107,7 @@ def test_of_a_large_slide_square_blocks_of_neighbours_are_occluded_together():
     rng, mean = np.random.default_rng(5), np.linspace(-1, 1, WIDTH)
     coords = 256 * np.stack([np.arange(64) % 8, np.arange(64) // 8], axis=1)
     model, probe, tiles = model_of("mean", mean), probe_of(WIDTH), (rng.normal(size=(64, WIDTH)), coords)
-    passes, inner = [], probe_score(model, probe)
+    passes, inner = [], scored(model, probe)
 
     def score(batch):
         passes.append(len(batch.features))
@@ -280,7 +274,7 @@ def test_what_cannot_be_mapped_is_told(evaluated):
     folder = evaluated.paths.method("P53", "mean_pool")
     with pytest.raises(InputError, match="MeanPool has no attention"):
         evaluate_maps(evaluated, "P53", "mean_pool", kind="attention")
-    with pytest.raises(InputError, match=r"full.probe\.json: not there"):
+    with pytest.raises(InputError, match=r"full.predictions\.csv: no such file"):
         evaluate_maps(evaluated, "P53", "full")
     probes = json.loads((folder / "probe.json").read_text())["folds"]
     (folder / "probe.json").write_text(json.dumps({"folds": probes[:1]}))
@@ -291,13 +285,38 @@ def test_what_cannot_be_mapped_is_told(evaluated):
     assert pointing.case_index("C0012") == 12 and pointing.case_index("C12345") == 12345
 
 
-def test_with_several_classes_the_score_is_the_log_odds_of_those_that_are_positive():
-    model, rng = model_of("mean"), np.random.default_rng(0)
-    batch = collate([(rng.standard_normal((4, WIDTH)).astype(np.float32), np.zeros((4, 2), np.int64))])
-    coef = rng.standard_normal((3, WIDTH))
-    probe = {"mean": [0.0] * WIDTH, "scale": [1.0] * WIDTH, "coef": coef, "intercept": [0.1, 0.2, 0.3]}
-    z = model.embed(batch, "he").double().detach().numpy()[0]
-    chance = np.exp(coef @ z + [0.1, 0.2, 0.3])
-    for first in (1, 2):
-        expected = np.log(chance[first:].sum() / chance[:first].sum())
-        assert probe_score(model, probe | {"first_positive": first})(batch) == pytest.approx([expected])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda probe: probe | {"intercept": None}, r"probe\.json: folds\.1\.intercept"),
+        (lambda probe: probe | {"mean": [1.0]}, r"probe\.json: folds\.1: mean has 1 numbers"),
+    ],
+)
+def test_no_map_is_made_with_a_damaged_probe(evaluated, damage, told):
+    path = evaluated.paths.method("P53", "mean_pool") / "probe.json"
+    first, second = json.loads(path.read_text())["folds"]
+    path.write_text(json.dumps({"folds": [first, damage(second)]}))
+    with pytest.raises(InputError, match=told):
+        slide_map(evaluated, "P53", "mean_pool", "C0002-HE", fold=1)
+    with pytest.raises(InputError, match=told):
+        evaluate_maps(evaluated, "P53", "mean_pool")
+
+
+def test_no_map_is_scored_over_damaged_predictions(evaluated):
+    path = evaluated.paths.method("P53", "mean_pool") / "predictions.csv"
+    path.write_text(path.read_text().replace(",1,test", ",,test"))
+    with pytest.raises(InputError, match=r"predictions\.csv: row 4: fold .*, expected"):
+        evaluate_maps(evaluated, "P53", "mean_pool")
+
+
+def test_importance_that_is_not_finite_is_no_map():
+    with pytest.raises(InputError, match="importance of a tile is not a finite number"):
+        occlusion(lambda batch: np.full(len(batch.features), np.nan), tiles_of(), np.zeros(WIDTH))
+    steep = [1e308, *[-1e308] * 6]  # finite scores, and no finite difference between them
+    with np.errstate(over="ignore"), pytest.raises(InputError, match="importance of a tile is not a finite number"):
+        occlusion(lambda batch: np.array([steep.pop() for _ in batch.features]), tiles_of(), np.zeros(WIDTH), tokens=1)
+    model = model_of("abmil", np.ones(WIDTH))
+    with torch.no_grad():
+        model.encoder.score.weight.fill_(torch.inf)
+    with pytest.raises(InputError, match="importance of a tile is not a finite number"):
+        attention(model, tiles_of())

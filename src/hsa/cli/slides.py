@@ -22,8 +22,9 @@ def predict(
 ) -> None:
     """Predict the marker of new H&E slides, with a heat map of each. Research use only."""
     from hsa.screening import predict
+    from hsa.screening.predictor import load_predictor
 
-    found = predict.predict(predict.load_predictor(model), slides, out, mpp, heatmap_tiles, progress=not quiet)
+    found = predict.predict(load_predictor(model), slides, out, mpp, heatmap_tiles, progress=not quiet)
     typer.echo(f"{found}Predictions and heat maps are in {near(out)}")
 
 
@@ -37,7 +38,7 @@ def prescreen(
 ) -> None:
     """Rank H&E slides for IHC, and say what staining only the first would save and miss. Research use only."""
     from hsa.screening import worklist
-    from hsa.screening.predict import load_predictor
+    from hsa.screening.predictor import load_predictor
 
     slides = worklist.read_worklist(manifest)
     summary, unread = worklist.prescreen(load_predictor(model), slides, out, progress=not quiet)

@@ -15,6 +15,8 @@ __all__ = [
     "metrics",
     "pointing",
     "power",
+    "predictions",
     "probe",
     "ranking",
+    "scoring",
 ]

@@ -3,24 +3,16 @@
 By occlusion for any slide encoder, or the weights of gated attention. `hsa.evaluation.pointing` scores these maps.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
-from scipy.special import logsumexp
 
 from hsa.bags.batches import Bags, Batch, Tiles, collate
 from hsa.errors import InputError
-from hsa.files import read_json
-from hsa.models.checkpoints import load_fold
+from hsa.evaluation.scoring import Score, fold_score
 from hsa.models.longnet import GRID
 from hsa.models.model import SlideModel
 from hsa.models.pooling import GatedABMIL
 from hsa.study.study import Study
-
-Score = Callable[[Batch], np.ndarray]
 
 
 def occlusion(
@@ -43,7 +35,7 @@ def occlusion(
         (N,) float64 in logits: positive where a tile speaks for the positive class.
 
     Raises:
-        InputError: `mean` has another width than the features.
+        InputError: `mean` has another width than the features, or an importance is not a finite number.
     """
     whole = collate([tiles])
     count, width = whole.features.shape[1:]
@@ -60,7 +52,7 @@ def occlusion(
         batch = Batch(features, whole.coords.expand(len(blocks), -1, -1), whole.mask.expand(len(blocks), -1))
         found.append(np.asarray(score(batch), dtype=float))
     fallen = float(score(whole)[0]) - np.concatenate(found)
-    return np.asarray((fallen / np.bincount(block))[block.numpy()])
+    return _finite(np.asarray((fallen / np.bincount(block))[block.numpy()]))
 
 
 def _blocks(coords: np.ndarray, most: int) -> np.ndarray:
@@ -82,41 +74,23 @@ def attention(model: SlideModel, tiles: Tiles) -> np.ndarray:
         tiles: features (N, D) and coordinates (N, 2) of one slide.
 
     Raises:
-        InputError: another slide encoder.
+        InputError: another slide encoder, or a weight that is not a finite number.
     """
     if not isinstance(model.encoder, GatedABMIL):
         raise InputError(f"attention: {type(model.encoder).__name__} has no attention weights of tiles; use occlusion.")
     batch = collate([tiles])
     with torch.inference_mode():
         h = model.encoder.embed(model.standardise(batch, "he"))
-        return model.encoder.attention(h, batch.mask)[0].double().numpy()
+        return _finite(model.encoder.attention(h, batch.mask)[0].double().numpy())
 
 
-def probe_score(model: SlideModel, probe: dict[str, Any]) -> Score:
-    """Make a function from H&E bags to the log odds (B,) of a positive by the linear probe.
-
-    Args:
-        model: slide encoder of the fold, in eval mode, on the CPU.
-        probe: of the same fold, as `hsa.evaluation.probe.probe_folds` gives it.
-
-    Raises:
-        InputError: on the first call, if probe and embeddings differ in width.
-    """
-    mean, scale, coef = (np.asarray(probe[key], dtype=float) for key in ("mean", "scale", "coef"))
-
-    def score(batch: Batch) -> np.ndarray:
-        with torch.inference_mode():
-            z = model.embed(batch, "he").double().numpy()
-        if z.shape[1] != coef.shape[-1]:
-            fold = f"probe of fold {probe.get('fold')}"
-            raise InputError(f"{fold}: {coef.shape[-1]} coefficients, embeddings of {z.shape[1]}; evaluate again.")
-        logits: np.ndarray = (z - mean) / scale @ coef.T + np.asarray(probe["intercept"], dtype=float)
-        if coef.ndim == 1:
-            return logits
-        above, below = logits[:, probe["first_positive"] :], logits[:, : probe["first_positive"]]
-        return np.asarray(logsumexp(above, axis=1) - logsumexp(below, axis=1))
-
-    return score
+def _finite(importance: np.ndarray) -> np.ndarray:
+    if not np.isfinite(importance).all():
+        raise InputError(
+            "the importance of a tile is not a finite number, so there is no heat map: the model's weights or its "
+            "features are too large; copy the model's folder again, or train it again."
+        )
+    return importance
 
 
 def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int, passes: int = 256) -> Tiles:
@@ -134,24 +108,11 @@ def slide_map(study: Study, marker: str, method: str, slide_id: str, fold: int, 
         Coordinates (N, 2) in pixels of the tiles, at `study.tiles.mpp`, and importance (N,) in logits.
 
     Raises:
-        InputError: the method has not been trained.
+        InputError: the method has not been trained, or what was trained is damaged.
     """
     folder = study.at(study.seed).paths.method(marker, method)
-    model, _ = load_fold(folder, fold)
-    probes = read_probes(folder)
+    model, score = fold_score(folder, fold)
     bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour", grid=GRID)
-    importance = occlusion(probe_score(model, probes[fold]), bags[slide_id], model.he_mean.numpy(), passes=passes)
+    importance = occlusion(score, bags[slide_id], model.he_mean.numpy(), passes=passes)
     _, corners = bags[slide_id.split("+")[0]]
     return corners, importance[: len(corners)]
-
-
-def read_probes(folder: Path) -> dict[int, dict[str, Any]]:
-    """Read the linear probe of each fold of a trained method.
-
-    Raises:
-        InputError: the method has no probe yet.
-    """
-    path = folder / "probe.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not there; train the method first, with `hsa train`.")
-    return {probe["fold"]: probe for probe in read_json(path)["folds"]}

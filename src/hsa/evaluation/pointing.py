@@ -11,9 +11,10 @@ from scipy.stats import rankdata
 
 from hsa.bags.batches import Bags
 from hsa.errors import InputError
-from hsa.evaluation.heatmaps import attention, occlusion, probe_score, read_probes
+from hsa.evaluation.heatmaps import attention, occlusion
 from hsa.evaluation.metrics import patient_draws
-from hsa.models.checkpoints import load_fold
+from hsa.evaluation.predictions import read_predictions
+from hsa.evaluation.scoring import fold_score
 from hsa.models.longnet import GRID
 from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
@@ -126,7 +127,8 @@ def evaluate_maps(
         A row a slide: case_id, patient_id, fold, label, n_tiles and what `score_map` gives.
 
     Raises:
-        InputError: not a virtual cohort, no predictions or no probe of a fold, an unknown marker or method.
+        InputError: not a virtual cohort, predictions, probe or model of a fold missing or damaged, an unknown marker
+            or method.
     """
     run = study.at(study.seed if seed is None else seed)
     folder = run.paths.method(study.require_marker(marker), study.require_method(method))
@@ -134,14 +136,10 @@ def evaluate_maps(
         raise InputError(f"{study.file}: heat maps are scored on virtual cohorts only; no other knows its tumour.")
     recipe = _recipe(study.cohort)
     bags = Bags(study.paths.bags, colours=study.methods[method].encoder == "colour", grid=GRID)
-    probes = read_probes(folder)
     rows = []
     tests = _drawn(folder, cases, study.cohort.seed)
     for fold in sorted(set(tests["fold"].tolist())):
-        if fold not in probes:
-            raise InputError(f"{folder / 'probe.json'}: no probe of fold {fold}; evaluate the study again.")
-        model, _ = load_fold(folder, fold)
-        score = probe_score(model, probes[fold])
+        model, score = fold_score(folder, fold)
         for case in tests.loc[tests["fold"] == fold, list(_KEYS)].to_dict("records"):
             tiles = bags[f"{case['case_id']}-HE"]
             values = attention(model, tiles) if kind == "attention" else occlusion(score, tiles, model.he_mean.numpy())
@@ -201,10 +199,7 @@ def _recipe(cohort: VirtualCohort) -> "Recipe":
 
 def _drawn(folder: Path, cases: int | None, seed: int) -> pd.DataFrame:
     """Test rows of a method's predictions: `cases` of them, or all."""
-    path = folder / "predictions.csv"
-    if not path.is_file():
-        raise InputError(f"{path}: not there; train the method first, with `hsa train`.")
-    frame = pd.read_csv(path)
+    frame = read_predictions(folder)
     tested = frame[frame["split"] == "test"].sort_values("case_id", ignore_index=True)
     order = np.random.default_rng(seed).permutation(len(tested))
     return tested.loc[np.sort(order[:cases])]

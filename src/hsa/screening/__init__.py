@@ -4,4 +4,4 @@ An H&E slide and a trained model come in; out go a probability with its caveats,
 slides are worth staining. The IHC slide is never asked for.
 """
 
-__all__ = ["decision", "predict", "triage", "worklist"]
+__all__ = ["caveats", "decision", "predict", "predictor", "triage", "verdict", "worklist"]

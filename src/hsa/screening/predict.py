@@ -1,80 +1,31 @@
 """From new H&E slides to predictions and heat maps. Research use only; no IHC slide is read.
 
-A trained method is a folder: study.json (how slides are cut and encoded), fold<k>.safetensors and fold<k>.json,
-probe.json. Every fold's model and probe scores the slide; their log odds are averaged.
+Every fold's model and probe scores the slide; their log odds are averaged.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
-from scipy.special import expit
 
 import hsa
 from hsa import files
 from hsa.bags.bag import read_bag, write_bag
 from hsa.bags.batches import Bags, collate
 from hsa.bags.batches import Tiles as Bagged
-from hsa.bags.encoding import encoder_options
 from hsa.bags.features import encode_slide, source
-from hsa.encoders.encoder import TileEncoder, tile_encoder
 from hsa.errors import InputError
-from hsa.evaluation.heatmaps import Score, occlusion, probe_score
+from hsa.evaluation.heatmaps import occlusion
 from hsa.fingerprint import fingerprint
-from hsa.models.checkpoints import load_fold
 from hsa.models.longnet import GRID
+from hsa.screening import caveats, verdict
+from hsa.screening.predictor import Predictor
 from hsa.slides.slide import Slide
-from hsa.study.settings import Encoder, Tiles
-from hsa.workers import bar, cores
+from hsa.workers import bar
 
-NOTICE = "Research use only. Not a medical device."
 THUMBNAIL_PX = 900
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A trained method of one marker, ready for new slides. Read it with `load_predictor`.
-
-    Attributes:
-        folder: of the method.
-        study, marker, method: their names.
-        classes: names of the negative and the positive class.
-        all_classes: names of all classes the probe tells apart, lowest first; the same two, or more.
-        prevalence: share of positives in the study's cohort.
-        tiles, encoder: how slides were cut and encoded.
-        int8: folder of the encoder's int8 model; None if it has none.
-        colours: whether the slide encoder takes the tiles' colours in place of features.
-        scores: for each fold, Batch of B bags -> log odds (B,).
-        means: for each fold, the features of its average H&E tile (D,).
-    """
-
-    folder: Path
-    study: str
-    marker: str
-    method: str
-    classes: tuple[str, str]
-    all_classes: tuple[str, ...]
-    prevalence: float
-    tiles: Tiles
-    encoder: Encoder
-    int8: str | None
-    colours: bool
-    scores: tuple[Score, ...]
-    means: tuple[np.ndarray, ...]
-
-    def __str__(self) -> str:
-        return f"{self.marker} from H&E, method {self.method} of study {self.study}"
-
-    @cached_property
-    def network(self) -> TileEncoder:
-        """The tile encoder; making it takes seconds, so not before a slide needs it."""
-        options = encoder_options(self.encoder, self.tiles, self.int8, cores())
-        return tile_encoder(self.encoder.name, **vars(options))
 
 
 @dataclass(frozen=True)
@@ -87,6 +38,7 @@ class Reading:
         side: of a tile, level-0 px.
         mpp: of level 0.
         logits: log odds of the positive class, by fold (F,).
+        sha256: of the slide's file.
         warning: of the tissue mask; empty if there is none.
     """
 
@@ -95,53 +47,8 @@ class Reading:
     side: int
     mpp: float
     logits: np.ndarray
+    sha256: str
     warning: str
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """Probability (of the mean log odds), low and high: the least and the most that one fold's model says.
-
-        They are the spread of the models, not a confidence interval. The probe weighs all classes equally: the
-        probability is that of a population in which each is as common.
-        """
-        found = {"probability": self.logits.mean(), "low": self.logits.min(), "high": self.logits.max()}
-        return {name: float(expit(value)) for name, value in found.items()}
-
-
-def load_predictor(folder: str | Path) -> Predictor:
-    """Read a trained method.
-
-    Args:
-        folder: of the method, such as results/virtual/seed0/p53/full.
-
-    Raises:
-        InputError: a file is missing or does not hold what it should.
-    """
-    folder = Path(folder)
-    about, probes = _json(folder / "study.json"), _json(folder / "probe.json")
-    try:
-        tiles, encoder = Tiles(**about["tiles"]), Encoder(**about["encoder"])
-        negative, positive = about["classes"]
-        names = {key: str(about[key]) for key in ("study", "marker", "method")}
-        prevalence, folds = float(about["prevalence"]), sorted(probes["folds"], key=lambda probe: probe["fold"])
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise InputError(f"{folder}: study.json or probe.json lacks something ({error}). Evaluate again.") from error
-    models = [load_fold(folder, probe["fold"]) for probe in folds]
-    if not models:
-        raise InputError(f"{folder / 'probe.json'}: no fold. Evaluate again.")
-    return Predictor(
-        folder=folder,
-        **names,
-        classes=(negative, positive),
-        all_classes=tuple(about.get("all_classes", (negative, positive))),
-        prevalence=prevalence,
-        tiles=tiles,
-        encoder=encoder,
-        int8=about.get("int8"),
-        colours=models[0][1]["settings"]["input"]["encoder"] == "colour",
-        scores=tuple(probe_score(model, probe) for (model, _), probe in zip(models, folds, strict=True)),
-        means=tuple(model.he_mean.numpy() for model, _ in models),
-    )
 
 
 def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: float | None = None) -> Reading:
@@ -155,7 +62,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
         mpp: level-0 resolution, um/px, where the file does not hold it.
 
     Raises:
-        InputError: the slide cannot be read or holds no tissue.
+        InputError: the slide cannot be read, holds no tissue, or gets a score that is not finite.
     """
     if not path.exists():
         raise InputError(f"slide {path} does not exist: correct the path")
@@ -168,12 +75,17 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
         write_bag(target, made)
     bag, tiles = read_bag(target), Bags(bags, colours=predictor.colours, grid=GRID)[name]
     corners = bag.coords[np.lexsort((bag.coords[:, 0], bag.coords[:, 1]))]  # the order that Bags gives
+    try:
+        logits = np.array([float(score(collate([tiles]))[0]) for score in predictor.scores])
+    except InputError as error:
+        raise InputError(f"slide {path}, bag {target}: {error}") from None
     return Reading(
         tiles=tiles,
         corners=corners,
         side=int(bag.attrs["tile_px_level0"]),
         mpp=float(bag.attrs["mpp"]),
-        logits=np.array([float(score(collate([tiles]))[0]) for score in predictor.scores]),
+        logits=logits,
+        sha256=str(bag.attrs.get("source_sha256", "")),
         warning=str(bag.attrs["mask_warning"]),
     )
 
@@ -214,74 +126,58 @@ def predict(
         The summary.
 
     Raises:
-        InputError: two slides of one name; or some could not be read, all others being done by then.
+        InputError: two slides of one name; or some could not be read or scored, all others being done by then.
     """
     stems = [path.stem for path in slides]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InputError(f"two slides are called {', '.join(twice)}: their files would be one. Predict them apart.")
-    rows, problems = [], []
+    rows, lines, problems = [], [], []
     for path in bar(slides, desc="slides", progress=progress):
         try:
             reading = read_slide(predictor, path, path.stem, out / "bags", mpp)
+            numbers, call = verdict.numbers(reading.logits), verdict.class_of(reading.logits, predictor.classes)
+            count, warning = len(reading.corners), reading.warning
+            heat = importance(predictor, reading) if count <= heatmap_tiles else None
         except (InputError, OSError) as error:
             problems.append(str(error))
             continue
-        numbers, count = reading.numbers, len(reading.corners)
-        warning = reading.warning
-        if count <= heatmap_tiles:
-            _write_map(predictor, path, reading, out / f"{path.stem}_heatmap.png", mpp)
-        else:
+        if heat is None:
             warning = "; ".join(filter(None, [warning, f"no heat map: more than {heatmap_tiles} tiles"]))
-        call = predictor.classes[int(numbers["probability"] > 0.5)]
-        rows.append({"slide": path.name, **numbers, "call": call, "tiles": count, "warning": warning})
-    columns = ["slide", "probability", "low", "high", "call", "tiles", "warning"]
+        else:
+            _write_map(predictor, path, reading, heat, out / f"{path.stem}_heatmap.png", mpp)
+        met = caveats.exposure(predictor, reading.sha256)
+        told = {"trained_on": caveats.trained_on(predictor), "in_training": met.column, "warning": warning}
+        rows.append({"slide": path.name, **numbers, "call": call, "tiles": count, **told})
+        line = "  {slide}: {call}, {probability:.2f} ({low:.2f} to {high:.2f})".format(**rows[-1])
+        lines.append("; ".join(filter(None, [line, met.sentence])))
+    columns = ["slide", "probability", "low", "high", "call", "tiles", "trained_on", "in_training", "warning"]
     files.write_frame(out / "predictions.csv", pd.DataFrame(rows, columns=columns))
-    lines = [f"  {r['slide']}: {r['call']}, {r['probability']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for r in rows]
-    head = f"{predictor}: {len(rows)} of {len(slides)} slides read."
-    summary = "\n".join([head, *lines, *caveats(predictor)]) + "\n"
+    head = [f"{predictor}: {len(rows)} of {len(slides)} slides read.", *caveats.of_origin(predictor)]
+    tail = [*caveats.of_training(predictor), *caveats.of_numbers(predictor)]
+    summary = "\n".join([*head, *lines, *tail]) + "\n"
     files.write_text(out / "summary.txt", summary)
     if problems:
         raise InputError(f"{len(problems)} of {len(slides)} slides could not be read:\n  " + "\n  ".join(problems))
     return summary
 
 
-def caveats(predictor: Predictor) -> list[str]:
-    """Say, in lines for any summary, what the numbers are and are not."""
-    several = len(predictor.all_classes) > 2
-    every = f"the classes {', '.join(predictor.all_classes)}" if several else "both classes"
-    return [
-        f"Probability of {predictor.classes[1]}: the mean log odds of {len(predictor.scores)} models. It weighs "
-        f"{every} equally; in the study's cohort {predictor.prevalence:.0%} of the cases were {predictor.classes[1]}.",
-        "Low and high are the lowest and the highest of these models, not a confidence interval.",
-        NOTICE,
-    ]
-
-
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file. Give the folder of a trained and evaluated method, such as "
-            "results/virtual/seed0/p53/full."
-        )
-    try:
-        return files.read_json(path)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}). Evaluate the study again.") from error
-
-
-def _write_map(predictor: Predictor, path: Path, reading: Reading, target: Path, given: float | None) -> None:
+def _write_map(
+    predictor: Predictor, path: Path, reading: Reading, table: pd.DataFrame, target: Path, given: float | None
+) -> None:
     import matplotlib.pyplot as plt
 
     from hsa.reporting import figures
 
-    table, numbers = importance(predictor, reading), reading.numbers
+    numbers = verdict.numbers(reading.logits)
     limit = float(table["importance"].abs().max()) or 1.0
     with Slide.open(path, given) as slide:
         mpp = slide.view_mpp(THUMBNAIL_PX, finest=0)
         picture = slide.thumbnail(mpp)
     figures.use_style()
-    fig, axes = figures.panels(1, 2, height=1.1 + 3.0 * picture.shape[0] / picture.shape[1])
+    told = caveats.on_figure(predictor, caveats.exposure(predictor, reading.sha256))
+    height = 0.9 + 0.2 * len(told) + 3.0 * picture.shape[0] / picture.shape[1]
+    fig, axes = figures.panels(1, 2, height=height)
     figures.overlay(axes[0], picture, np.ones((1, 1), bool), mpp)
     corners = table[["x", "y"]].to_numpy()
     heat = table["importance"].to_numpy()
@@ -293,7 +189,7 @@ def _write_map(predictor: Predictor, path: Path, reading: Reading, target: Path,
     title = (
         f"{path.name}: probability of {predictor.marker} {predictor.classes[1]} {numbers['probability']:.2f} ({spread})"
     )
-    fig.suptitle(f"{title}\n{NOTICE}", fontsize=9.5)
-    note = {"study": predictor.study, "method": predictor.method, "slide": path.name, "notice": NOTICE}
+    fig.suptitle("\n".join([title, *told]), fontsize=9.5)
+    note = {"study": predictor.study, "method": predictor.method, "slide": path.name, "notice": " ".join(told)}
     figures.save(fig, target, table, note | {"hsa": hsa.__version__})
     plt.close(fig)

@@ -11,8 +11,10 @@ from scipy.special import expit, logit
 from hsa import files
 from hsa.cohorts.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
 from hsa.errors import InputError
-from hsa.screening import triage
-from hsa.screening.predict import Predictor, caveats, read_slide
+from hsa.evaluation.predictions import read_predictions
+from hsa.screening import caveats, triage, verdict
+from hsa.screening.predict import read_slide
+from hsa.screening.predictor import Predictor
 from hsa.workers import bar
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
@@ -64,29 +66,31 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
         predictor: the method.
         slides: from `read_worklist`.
         out: the CSV to write: rank, case_id, slide_id, probability, low, high, call ("stain", "wait" or
-            "unread"), note. The summary gets the same name with .txt, the bags go to the folder <name>_bags.
+            "unread"), trained_on and in_training (see `hsa.screening.caveats`), note. The summary gets the same name
+            with .txt, the bags go to the folder <name>_bags.
         progress: show a bar.
 
     Returns:
         The summary, and the number of slides that could not be read: they are at the end of the list.
 
     Raises:
-        InputError: the method has no predictions.csv.
+        InputError: the method has no predictions.csv, or a damaged one.
     """
     seen = _cross_validation(predictor)
     bags, rows = out.with_name(f"{out.stem}_bags"), []
     for slide in bar(slides.itertuples(), total=len(slides), desc="slides", progress=progress):
-        row = {"case_id": slide.case_id, "slide_id": slide.slide_id}
+        row = {"case_id": slide.case_id, "slide_id": slide.slide_id, "trained_on": caveats.trained_on(predictor)}
         try:
             reading = read_slide(
                 predictor, slide.path, slide.slide_id, bags, None if np.isnan(slide.mpp) else slide.mpp
             )
-            call = "stain" if reading.logits.mean() >= seen["threshold"] else "wait"
-            rows.append(row | reading.numbers | {"call": call, "note": reading.warning})
+            row["in_training"] = caveats.exposure(predictor, reading.sha256).column
+            call = verdict.stain_or_wait(reading.logits, seen["threshold"])
+            rows.append(row | verdict.numbers(reading.logits) | {"call": call, "note": reading.warning})
         except (InputError, OSError) as error:
             rows.append(row | {"call": "unread", "note": " ".join(str(error).split())})
-    columns = ["case_id", "slide_id", "probability", "low", "high", "call", "note"]
-    table = pd.DataFrame(rows).reindex(columns=columns)
+    numbers, told = ["probability", "low", "high"], ["trained_on", "in_training"]
+    table = pd.DataFrame(rows).reindex(columns=["case_id", "slide_id", *numbers, "call", *told, "note"])
     table = table.sort_values(["probability", "slide_id"], ascending=[False, True], ignore_index=True)
     ranked = table["call"] != "unread"
     table.insert(0, "rank", pd.Series(range(1, len(table) + 1), dtype="Int64").where(ranked))
@@ -98,10 +102,7 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
 
 def _cross_validation(predictor: Predictor) -> dict[str, Any]:
     """Threshold of the averaged models, and what the folds' own thresholds did on their test cases."""
-    path = predictor.folder / "predictions.csv"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, so there is no threshold. Evaluate the study (`hsa evaluate`).")
-    predictions = pd.read_csv(path, dtype={"case_id": str, "patient_id": str})
+    predictions = read_predictions(predictor.folder)
     chosen = triage.thresholds(predictions, [SENSITIVITY])
     found = triage.triage(predictions, [SENSITIVITY]).set_index("measure")
     finite = chosen["threshold"].clip(1e-6, 1 - 1e-6).where(np.isfinite(chosen["threshold"]), 0)
@@ -116,23 +117,25 @@ def _cross_validation(predictor: Predictor) -> dict[str, Any]:
 
 def _summary(predictor: Predictor, table: pd.DataFrame, seen: dict[str, Any]) -> str:
     """Tell the worklist in plain words."""
-    positive, calls = predictor.classes[1], table["call"].value_counts()
-    stain, wait, unread = (int(calls.get(call, 0)) for call in ("stain", "wait", "unread"))
-    ranked = stain + wait
-    lines = [f"Worklist: {predictor}.", f"{len(table)} slides, {ranked} ranked, {unread} could not be read."]
-    if ranked:
+    positive = predictor.classes[1]
+    ranked = table[table["call"] != "unread"]
+    unread = len(table) - len(ranked)
+    lines = [f"Worklist: {predictor}.", *caveats.of_origin(predictor)]
+    lines.append(f"{len(table)} slides, {len(ranked)} ranked, {unread} could not be read.")
+    if len(ranked):
         lines.append(
-            f"{stain} of {ranked} score at or above {expit(seen['threshold']):.2f}, the threshold set on validation "
-            f"cases to find {SENSITIVITY:.0%} of {positive} cases. Staining only these would save {wait} of {ranked} "
-            f"stains ({wait / ranked:.0%})."
+            f"{(ranked['call'] == 'stain').sum()} of {len(ranked)} score at or above {expit(seen['threshold']):.2f}, "
+            f"the threshold set on validation cases to find {SENSITIVITY:.0%} of {positive} cases."
         )
+        lines += _saving(predictor, ranked)
     found = seen["found"]
     share = {
         name: "{value:.0%} (95 % interval {low:.0%} to {high:.0%})".format(**found.loc[name])
         for name in ("sensitivity", "saved")
     }
+    simulated = "simulated " * (caveats.trained_on(predictor) == caveats.SIMULATED)
     lines += [
-        f"In cross-validation on {found['n'].iloc[0]} cases of the study such thresholds found "
+        f"In cross-validation on {found['n'].iloc[0]} {simulated}cases of the study such thresholds found "
         f"{share['sensitivity']} of the {positive} cases, missed {found.at['missed', 'value']:.0f} of "
         f"{seen['positive']}, and saved {share['saved']} of the stains.",
         f"A fold's threshold hangs on as few as {seen['fewest']} {positive} validation cases; with so few, "
@@ -142,7 +145,31 @@ def _summary(predictor: Predictor, table: pd.DataFrame, seen: dict[str, Any]) ->
     if unread:
         lines.append("Could not be read, at the end of the list:")
         lines += [f"  {row.slide_id}: {row.note}" for row in table[table["call"] == "unread"].itertuples()]
-    return "\n".join([*lines, *caveats(predictor)]) + "\n"
+    return "\n".join([*lines, *caveats.of_training(predictor), *caveats.of_numbers(predictor)]) + "\n"
+
+
+def _saving(predictor: Predictor, ranked: pd.DataFrame) -> list[str]:
+    """Say what staining the first slides would save: of new slides only, and on which conditions."""
+    known = ranked["in_training"].map(caveats.is_known)
+    new, lines = ranked[~known], []
+    if known.any():
+        lines.append(
+            f"{known.sum()} of {len(ranked)} were in training (column in_training): the models know them, and neither "
+            "their calls nor their ranks are those of new slides."
+        )
+    if new.empty:
+        return [*lines, "So this list does not tell what staining only the first would save."]
+    whose = f"Of the other {len(new)}, staining" if known.any() else "Staining"
+    these = "those at or above it" if known.any() else "these"
+    wait = int((new["call"] == "wait").sum())
+    conditions = {
+        "no slide of the training is among them (not recorded)": (new["in_training"] == caveats.UNKNOWN).any(),
+        "real slides were as the simulated ones": caveats.trained_on(predictor) == caveats.SIMULATED,
+        "the models are not of simulated tissue (not recorded)": caveats.trained_on(predictor) == caveats.UNKNOWN,
+    }
+    only = " and if ".join(text for text, holds in conditions.items() if holds)
+    saved = f"{whose} only {these} would save {wait} of {len(new)} stains ({wait / len(new):.0%})"
+    return [*lines, f"{saved}, if {only}." if only else f"{saved}."]
 
 
 def _row_problems(frame: pd.DataFrame) -> list[str]:

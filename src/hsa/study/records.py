@@ -4,9 +4,10 @@ A file that was edited, cut or written by another version is refused here, by na
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from hsa.errors import InputError
 
@@ -45,7 +46,7 @@ def read_record(path: Path, kind: type[Kind], remedy: str, absent: str | None = 
         raise InputError(f"{path}: {told}{more}. {remedy}") from None
 
 
-def _told(problem: dict[str, Any]) -> str:
+def _told(problem: ErrorDetails) -> str:
     key = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if problem["type"] == "json_invalid":

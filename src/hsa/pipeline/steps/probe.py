@@ -40,4 +40,5 @@ def _description(study: Study, marker: str, method: str, predictions: pd.DataFra
         "classes": [names.negative, names.positive],
         "all_classes": names.names,
         "prevalence": float(labels.mean()),
+        "cohort": {"kind": study.cohort.kind, "cases": len(labels)},
     }
