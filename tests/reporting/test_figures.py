@@ -101,6 +101,20 @@ def test_loss_curves_draw_each_fold_the_mean_and_the_chosen_epoch(ax):
     assert legend(ax) == ["train", "validation", "chosen epoch of a fold"]
 
 
+@pytest.mark.parametrize("loss", ["total", "classification", "info_nce", "intra_modality"])
+def test_the_dot_of_every_loss_stands_at_the_epoch_that_the_fold_kept(loss):
+    rng = np.random.default_rng(3)
+    rows = [{"fold": f, "epoch": e, "split": s} for f in range(5) for s in ("train", "val") for e in range(9)]
+    history = pd.DataFrame(rows, index=np.repeat([7, 8], len(rows) // 2))  # an index that repeats, as after a concat
+    history[["classification", "info_nce", "intra_modality"]] = rng.random((len(rows), 3))
+    history["total"] = history[["classification", "info_nce", "intra_modality"]].sum(axis=1)
+    validation = history[history["split"] == "val"].reset_index(drop=True)
+    kept = validation.loc[validation.groupby("fold")["total"].idxmin()]
+    assert (kept["epoch"] != validation.loc[validation.groupby("fold")["classification"].idxmin(), "epoch"].array).any()
+    dots = figures.loss_curves(figures.panels()[1], history.sample(frac=1, random_state=0), loss).lines[-1]
+    np.testing.assert_array_equal(dots.get_xydata(), kept[["epoch", loss]])
+
+
 def test_roc_draws_the_curve_whose_area_is_the_auc(ax):
     methods = {"classification_only": predictions(gap=0.8), "full": predictions()}
     interval = {"full": {"value": 0.8, "low": 0.7, "high": 0.9}}

@@ -84,18 +84,21 @@ def fold_map(ax: Axes, folds: pd.DataFrame) -> Axes:
 
 
 def loss_curves(ax: Axes, history: pd.DataFrame, loss: str = "total") -> Axes:
-    """Draw the loss by epoch: a thin line a fold, a thick mean; a dot marks each fold's chosen epoch.
+    """Draw the loss by epoch: a thin line a fold, a thick mean; a dot marks the epoch that each fold kept.
+
+    A fold keeps the epoch of its lowest total validation loss, whichever loss is drawn.
 
     Args:
         ax: where to draw.
-        history: fold, epoch, split ("train" or "val") and a column for each loss.
+        history: fold, epoch, split ("train" or "val"), "total" and a column for each loss.
         loss: the column to draw.
 
     Returns:
         The axes.
     """
     for split, ink in (("train", GREY), ("val", METHODS["classification_only"])):
-        table = history[history["split"] == split].pivot(index="epoch", columns="fold", values=loss)
+        rows = history[history["split"] == split].sort_values(["fold", "epoch"], ignore_index=True)
+        table = rows.pivot(index="epoch", columns="fold", values=loss)
         if table.empty:
             continue
         ax.plot(table.index, table.to_numpy(), color=ink, linewidth=0.8, alpha=0.45)
@@ -103,8 +106,9 @@ def loss_curves(ax: Axes, history: pd.DataFrame, loss: str = "total") -> Axes:
             table.index, table.mean(axis=1), color=ink, linewidth=2.2, label={"val": "validation"}.get(split, split)
         )
         if split == "val":
+            kept = rows.loc[rows.groupby("fold")["total"].idxmin()]
             label = "chosen epoch of a fold"
-            ax.plot(table.idxmin(), table.min(), "o", color=ink, markersize=5, markeredgecolor="white", label=label)
+            ax.plot(kept["epoch"], kept[loss], "o", color=ink, markersize=5, markeredgecolor="white", label=label)
     ax.set(xlabel="epoch", ylabel=f"{loss} loss".replace("_", " "))
     ax.locator_params(axis="x", integer=True)
     ax.legend()
