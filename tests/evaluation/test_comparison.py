@@ -153,7 +153,8 @@ def test_other_seeds_widen_a_difference():
     gain = {"value": 0.03, "low": 0.01, "high": 0.05, "n": 10_000, "seeds": 5, "seed_sd": 0.0}
     error = 0.02 / stats.t.ppf(0.975, 9999)
     alone = with_seeds({**gain, "seeds": 1, "seed_sd": None})
-    assert alone == pytest.approx({"value": 0.03, "low": 0.01, "high": 0.05, "p": 2 * stats.t.sf(0.03 / error, 9999)})
+    p = 2 * stats.t.sf(0.03 / error, 9999)
+    assert alone == pytest.approx({"value": 0.03, "low": 0.01, "high": 0.05, "se": error, "p": p})
     assert with_seeds(gain) == pytest.approx(alone)
     # Almost all of the variance is that of the seeds: a one-sample t test of their five differences.
     differences = np.array([0.1, -0.2, 0.4, 0.3, 0.0])

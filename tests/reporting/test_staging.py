@@ -54,11 +54,40 @@ def test_a_page_is_told_apart_from_its_sisters(study, chapter):
     assert page.metadata["hsa_source"] == "notebooks/03_baseline_comparison.ipynb"
 
 
+def test_blocks_of_other_cohorts_are_left_out_and_a_wrong_block_is_named():
+    page = "a\n\n::::{only} virtual\n:::{note}\nb\n:::\n::::\n:::{only} manifest\nc\n\n\nd\n:::\n\ne\n"
+    assert staging.only(page, "virtual", "p.md") == "a\n\n:::{note}\nb\n:::\n\ne\n"
+    assert staging.only(page, "manifest", "p.md") == "a\n\nc\n\n\nd\n\ne\n"
+    with pytest.raises(InputError, match=r"p.md: `{only} real`: give one of virtual, manifest"):
+        staging.only(":::{only} real\nc\n:::\n", "virtual", "p.md")
+    with pytest.raises(InputError, match=r"p.md: a block `{only}` has no end"):
+        staging.only("::::{only} virtual\nc\n:::\n", "virtual", "p.md")
+
+
+def test_the_book_of_simulated_slides_is_told_as_such(study, tmp_path):
+    one = study.model_copy(update={"markers": {"P53": study.markers["P53"]}})
+    for name in staging.CHAPTERS:
+        path = one.paths.notebook("P53", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "notebooks" / f"{name}.ipynb", path)
+    staging.stage(one, REPOSITORY, tmp_path / "stage", {})
+    pages = {path.name: path.read_text() for path in (tmp_path / "stage").rglob("*.md")}
+    assert "The cohort is *virtual tissue*" in pages["introduction.md"] and "on disk" not in pages["introduction.md"]
+    for name, text in pages.items():
+        assert "{only}" not in text and "Another cohort" not in text, name
+    folded = nbformat.read(tmp_path / "stage/notebooks/p53/03_baseline_comparison.ipynb", as_version=4).cells
+    tags = {cell.source: cell.metadata.get("tags") for cell in folded if cell.cell_type == "code"}
+    assert tags["say(design.contrast(chosen))"] == ["remove-input"], "a sentence shows no code"
+
+
 def test_the_table_of_contents_has_a_part_for_each_marker():
     toc = yaml.safe_load((REPOSITORY / "book/_toc.yml").read_text())
-    captions = [part["caption"] for part in staging.expand_toc(toc, ["HER2", "ER"])["parts"]]
+    captions = [part["caption"] for part in staging.expand_toc(toc, ["HER2", "ER"], "virtual")["parts"]]
     assert captions == ["The study", "HER2", "ER", "Your own data", "Reference", "For developers"]
-    files = [c["file"] for part in staging.expand_toc(toc, ["HER2"])["parts"] for c in part["chapters"]]
+    files = [c["file"] for part in staging.expand_toc(toc, ["HER2"], "virtual")["parts"] for c in part["chapters"]]
+    other = staging.expand_toc(toc, ["HER2"], "manifest")["parts"]
+    assert sorted(files) == sorted(c["file"] for part in other for c in part["chapters"]), "the same pages"
+    assert not any("only" in part for part in other)
     assert "notebooks/her2/01_data_preparation" in files
     assert [f"notebooks/her2/{c}" for c in staging.CHAPTERS] == [f for f in files if f.startswith("notebooks")]
 

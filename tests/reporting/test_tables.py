@@ -5,9 +5,9 @@ from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation import categories
 from hsa.files import REPOSITORY
-from hsa.reporting import pieces, prescreening_tables, reference, sentences, tables
+from hsa.reporting import controls, pieces, prescreening_tables, reference, sentences, tables
 from hsa.study.settings import Marker
-from hsa.study.study import load
+from hsa.study.study import ManifestCohort, load
 
 
 def number(value, low, high):
@@ -51,11 +51,12 @@ def summary(study):
         "maps": {
             m: {"full": dict.fromkeys(tables._MAPS, number(0.4, 0.3, 0.5) | {"chance": 0.53})} for m in study.markers
         },
-        "power": {m: {"detectable": 0.111} for m in study.markers},
+        "power": {m: {"detectable": 0.111, "auc": 0.75, "correlation": 0.6, "power": 0.8} for m in study.markers},
         "alignment": {m: dict.fromkeys(study.methods, alignment) for m in study.markers},
         "cases": {m: {"n": 30, "positive": 14} for m in study.markers},
         "published": {m: {"value": 0.735, "low": 0.670, "high": 0.799} for m in study.markers},
         "provenance": {
+            "study": study.name,
             "title": study.title,
             "full": study.full,
             "baseline": study.baseline,
@@ -90,17 +91,19 @@ def ranked(study, summary):
     }
 
 
-def test_all_classes_of_a_marker_are_on_the_result_page_and_a_binary_study_reads_as_before(summary, ranked):
-    made = pieces.fragments(ranked)
+def test_all_classes_of_a_marker_are_on_the_result_page_and_a_binary_study_reads_as_before(study, summary, ranked):
+    made = pieces.fragments(ranked, study)
     page = made["more_metrics.md"]
     assert page.startswith(tables.more_metrics(summary)), "the binary table is the same"
     assert "| **P53**: classes null, wild-type, over; positive: over |" in page
     assert "| HistoStainAlign (full) | −0.050 [−0.100, 0.200] | 0.234 [0.111, 0.345] |" in page
     assert page.count("Cohen 1968") == 1 and "**PD-L1**: classes" not in page
     empty = {**summary, "categories": {marker: {} for marker in summary["cases"]}}
-    assert pieces.fragments(empty) == pieces.fragments(summary), "with or without the key, as in book/reference"
-    assert "kappa" not in str(pieces.fragments(summary))
-    assert {name for name in made if made[name] != pieces.fragments(summary)[name]} == {"more_metrics.md"}
+    assert pieces.fragments(empty, study) == pieces.fragments(summary, study), (
+        "with or without the key, as in book/reference"
+    )
+    assert "kappa" not in str(pieces.fragments(summary, study))
+    assert {name for name in made if made[name] != pieces.fragments(summary, study)[name]} == {"more_metrics.md"}
 
 
 def test_the_headline_adds_all_classes_where_there_are_more_than_two(study, summary, ranked):
@@ -114,23 +117,25 @@ def test_the_headline_adds_all_classes_where_there_are_more_than_two(study, summ
     assert "kappa" not in before and len(after.splitlines()) == len(before.splitlines()) + 5 + len(study.methods)
 
 
-def test_the_verdict_follows_the_interval(summary):
+def test_the_verdict_follows_the_interval(study, summary):
     def verdict(low, high):
         summary["difference"]["P53"] = {"metrics": {"roc_auc": number((low + high) / 2, low, high) | seeds}}
         return sentences.verdict(summary).split("\n- ")[1]
 
     seeds = {}
-    assert "predicts better" in verdict(0.01, 0.05)
-    assert "predicts worse" in verdict(-0.05, -0.01)
+    assert "is predicted better" in verdict(0.01, 0.05)
+    assert "is predicted worse" in verdict(-0.05, -0.01)
     assert "no difference" in verdict(-0.05, 0.05)
-    assert "scores higher with alignment, but" in verdict(0.001, 0.05), "three stains: corrected, it is not settled"
-    assert "it is shown for 0 of 3 stains" in sentences.lead(summary)
+    assert "is scored higher by the full method, but" in verdict(0.001, 0.05), (
+        "three stains: corrected, it is not settled"
+    )
+    assert "another question: none of 3 stains settles it." in sentences.lead(summary, study)
     seeds = {"seeds": 5, "seed_sd": 0.05}
-    assert "scores lower with alignment, but" in verdict(-0.05, -0.01), "other seeds could tell otherwise"
+    assert "is scored lower by the full method, but" in verdict(-0.05, -0.01), "other seeds could tell otherwise"
     assert "[−0.050, −0.010], with other seeds [−0." in verdict(-0.05, -0.01)
     seeds = {"seeds": 5, "seed_sd": 0.005}
-    assert "predicts better" in verdict(0.01, 0.05)
-    assert "it is shown for 1 of 3 stains" in sentences.lead(summary)
+    assert "is predicted better" in verdict(0.01, 0.05)
+    assert "it does for 1 of 3 stains and predicts worse for 0; the rest is open" in sentences.lead(summary, study)
     assert "lie nearer to each other" in verdict(-0.05, 0.05)
     aligned = summary["alignment"]["P53"]["full"]
     summary["alignment"]["P53"] = summary["alignment"]["P53"] | {
@@ -139,10 +144,10 @@ def test_the_verdict_follows_the_interval(summary):
     assert "lie no nearer than others" in verdict(-0.05, 0.05)
 
 
-def test_the_lead_says_whether_slides_are_simulated(summary):
-    assert "On simulated slides" in sentences.lead(summary) and "is simulated" in sentences.simulated(summary)
-    summary["ceiling"] = {marker: {} for marker in summary["ceiling"]}
-    assert "simulated" not in sentences.lead(summary) + sentences.simulated(summary)
+def test_the_lead_says_whether_slides_are_simulated(study, summary):
+    assert "On the simulated slides of *Smoke test, 30 cases* an H&E slide" in sentences.lead(summary, study)
+    real = study.model_copy(update={"cohort": ManifestCohort(kind="manifest", manifest="manifest.csv")})
+    assert "simulated" not in sentences.lead(summary, real)
 
 
 def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
@@ -161,8 +166,8 @@ def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
     assert sentences.verdict(summary).count("Mean-pooled") == told.count("Mean-pooled") - 1
 
 
-def test_the_tables_say_what_the_summary_says(summary):
-    made = pieces.fragments(summary, "x_")
+def test_the_tables_say_what_the_summary_says(study, summary):
+    made = pieces.fragments(summary, study, "x_")
     assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
     assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
     assert "| P53 | +0.021 [−0.031, +0.072] | +0.021 [−0.031, +0.072] |" in made["x_difference.md"]
@@ -170,7 +175,7 @@ def test_the_tables_say_what_the_summary_says(summary):
     assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
     assert made["x_published.md"].count("0.735") == 2, "of the full method, where the paper has it"
     assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]
-    assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] |" in made["x_power.md"]
+    assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] | 0.040 | 0.025 |" in made["x_power.md"]
     assert "| +0.030 [−0.010, +0.070] |" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
     summary["against_baseline"]["P53"]["full"]["roc_auc"] = number(0.03, 0.01, 0.05)
     assert "| +0.030 [+0.010, +0.050]* |" in tables.ablation(summary)
@@ -199,6 +204,7 @@ def kept(tmp_path, summary):
         files.write_json(tmp_path / "kept" / f"{name}.json", summary)
     rows = [
         {"axis": axis, "value": value, "marker": marker, "gain": gain, "low": gain - 0.02, "high": gain + 0.02}
+        | {"n": 30, "alignment": 0.1, "recall_1": 0.4, "auc_classification_only": 0.7}
         | {"auc_mean_pool": 0.6, "auc_full": 0.8 if marker == "P53" else 0.7}
         for axis in ("cases", "temperature")
         for value in (1.0, 2.0)
@@ -208,39 +214,40 @@ def kept(tmp_path, summary):
     return tmp_path / "kept"
 
 
-def test_every_fragment_that_a_page_includes_is_written(summary, kept):
-    made = {*pieces.fragments(summary), *reference.fragments(kept, summary), *pieces.facts()}
+def test_every_fragment_that_a_page_includes_is_written(study, summary, kept):
+    made = {*pieces.fragments(summary, study), *reference.fragments(kept, summary, study), *pieces.facts()}
     for page in (REPOSITORY / "book").glob("*.md"):
         for line in page.read_text().splitlines():
             if "_generated/" in line and line.endswith(".md"):
                 assert line.split("_generated/")[1] in made
 
 
-def test_more_cases_are_needed_for_less_and_for_rarer_positives(kept, summary):
-    lines = reference.fragments(kept, summary)["planning.md"].splitlines()[3:-1]
+def test_more_cases_are_needed_for_less_and_for_rarer_positives(study, kept, summary):
+    lines = reference.fragments(kept, summary, study)["planning.md"].splitlines()[5:-1]
     counts = [[int(cell.replace(",", "")) for cell in line.strip("| ").split(" | ")[1:]] for line in lines]
     assert [row[0] for row in counts] == sorted((row[0] for row in counts), reverse=True)
     assert all(rare > even for even, rare in counts)
 
 
-def test_controls_say_where_an_interval_misses_chance(kept, summary):
-    made = reference.fragments(kept, summary)
+def test_controls_say_where_an_interval_misses_chance(study, kept, summary):
+    made = reference.fragments(kept, summary, study)
     assert made["control_prediction.md"].count("0.712 [0.611, 0.813]\N{DAGGER}") == 3 * 6
     assert made["control_alignment.md"].count("]\N{DAGGER}") == 3 * 6
-    assert [reference._mark(number(0, *ends), 0) for ends in ((-2, -1), (-1, 1), (1, 2))] == [
+    assert "Of 18 intervals 18 miss the 0.5" in made["control_prediction.md"]
+    assert [controls._mark(number(0, *ends), 0) for ends in ((-2, -1), (-1, 1), (1, 2))] == [
         "\N{DAGGER}",
         "",
         "\N{DAGGER}",
     ]
     (kept / "reference.json").unlink()
-    alone = reference.fragments(kept, summary)["control_alignment.md"]
-    assert "| shuffled |" in alone and "| true |" not in alone
+    alone = reference.fragments(kept, summary, study)["control_alignment.md"]
+    assert alone == made["control_alignment.md"]
     assert "| cases | 4 | 2 | 1 | 1 | +0.050 [+0.030, +0.070] (P53 at 1) |" in made["sweep.md"]
-    assert "| axis | value | Mean-pooled tiles | HistoStainAlign (full) |" in made["sweep.md"]
-    assert "| cases | 2 | 0.600 | 0.750 |" in made["sweep.md"]
+    assert "| axis | value | Classification only | Mean-pooled tiles | HistoStainAlign (full) |" in made["sweep.md"]
+    assert "| cases | 2 | 0.700 | 0.600 | 0.750 |" in made["sweep.md"]
 
 
-def test_first_page_and_sweep_are_drawn_with_their_numbers_beside_them(kept, summary, tmp_path):
+def test_first_page_and_sweep_are_drawn_with_their_numbers_beside_them(study, kept, summary, tmp_path):
     reference.draw(kept, tmp_path / "out")
     for name in ("short", "sweep"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
@@ -248,16 +255,17 @@ def test_first_page_and_sweep_are_drawn_with_their_numbers_beside_them(kept, sum
     shown = pd.read_csv(tmp_path / "out" / "short.csv").groupby("marker", sort=False)["method"].agg(list)
     wanted = [name for name in ("mean_pool", "classification_only", "full") if name in summary["prediction"]["P53"]]
     assert shown.to_dict() == {marker: [*wanted, "oracle"] for marker in summary["prediction"]}
-    assert "fig-short" in reference.fragments(kept, summary)["short.md"]
+    assert "fig-short" in reference.fragments(kept, summary, study)["short.md"]
 
 
-def test_a_book_without_the_reference_run_says_what_makes_it(kept, summary, tmp_path):
-    whole = reference.fragments(kept, summary)
+def test_a_book_without_the_reference_run_says_what_makes_it(study, kept, summary, tmp_path):
+    whole = reference.fragments(kept, summary, study)
     elsewhere = summary | {"provenance": summary["provenance"] | {"title": "Another"}}
-    assert reference.fragments(kept, elsewhere)["short.md"] == whole["short.md"]
-    empty = reference.fragments(tmp_path / "nothing", summary)
+    assert reference.fragments(kept, elsewhere, study)["short.md"] == whole["short.md"]
+    empty = reference.fragments(tmp_path / "nothing", summary, study)
     assert empty.keys() == whole.keys()
-    assert all("make study" in text for name, text in empty.items() if name not in ("planning.md", "short.md"))
+    of_settings = ("planning.md", "short.md", "middle.md", "published_settings.md")
+    assert all("make study" in text for name, text in empty.items() if name not in of_settings)
     assert "shows no difference" in empty["short.md"]
     assert not any("make study" in text for text in whole.values())
     reference.draw(tmp_path / "nothing", tmp_path / "out")

@@ -54,7 +54,8 @@ def with_seeds(gain: Mapping[str, float | None], level: float = 0.95) -> dict[st
         level: coverage, the same as that of `gain`.
 
     Returns:
-        value, low, high, and the two-sided p of no difference. With one seed the interval is that of `gain`.
+        value, low, high, the standard error se, and the two-sided p of no difference. With one seed the interval is
+        that of `gain`.
 
     Raises:
         InputError: `gain` has no interval.
@@ -73,7 +74,7 @@ def with_seeds(gain: Mapping[str, float | None], level: float = 0.95) -> dict[st
             half = stats.t.ppf(0.5 + level / 2, free) * np.sqrt(sum(parts))
     error = float(np.sqrt(sum(parts)))
     p = 2 * stats.t.sf(abs(value) / error, free) if error > 1e-12 else 1.0
-    return {"value": value, "low": float(value - half), "high": float(value + half), "p": float(p)}
+    return {"value": value, "low": float(value - half), "high": float(value + half), "se": error, "p": float(p)}
 
 
 def delong(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""When does alignment help? The same study at several points, one thing changed at a time."""
+"""When does the full method gain? The same study at several points, one axis varied at a time."""
 
 from functools import partial
 from pathlib import Path

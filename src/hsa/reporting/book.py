@@ -20,6 +20,6 @@ def stage_book(study: Study, target: Path) -> None:
     """
     kept = REPOSITORY / "book" / "reference"
     summary = read_summary(study)
-    fragments = pieces.fragments(summary) | reference.fragments(kept, summary) | pieces.facts()
+    fragments = pieces.fragments(summary, study) | reference.fragments(kept, summary, study) | pieces.facts()
     staging.stage(study, REPOSITORY, target, fragments)
     reference.draw(kept, target / "book" / "_generated")

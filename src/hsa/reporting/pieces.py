@@ -2,24 +2,28 @@
 
 from collections.abc import Callable
 
-from hsa.reporting import sentences, tables
+from hsa.reporting import design, sentences, tables
 from hsa.reporting.tables import Summary
+from hsa.study.study import Study
+
+_OF_STUDY: tuple[Callable[[Study], str], ...] = (design.cohort, design.run, design.contrast)
+_OF_SUMMARY: tuple[Callable[[Summary], str], ...] = (
+    *(sentences.verdict, sentences.by_cases, sentences.surer, sentences.planned, sentences.mapped),
+    *(tables.prediction, tables.more_metrics, tables.difference, tables.ablation),
+    *(tables.alignment, tables.maps, tables.published, tables.power),
+)
 
 
-def fragments(summary: Summary, prefix: str = "") -> dict[str, str]:
-    """Write the pieces of the book that tell one study's results: file name -> Markdown."""
-    return dict(zip(names(prefix), (piece(summary) for piece in _pieces()), strict=True))
+def fragments(summary: Summary, study: Study, prefix: str = "") -> dict[str, str]:
+    """Write the pieces of the book that tell one study and its results: file name -> Markdown."""
+    made = [*(piece(study) for piece in _OF_STUDY), *(piece(summary) for piece in _OF_SUMMARY)]
+    return dict(zip(names(prefix), [*made, sentences.contrast_alone(summary, study)], strict=True))
 
 
 def names(prefix: str = "") -> list[str]:
     """Name the pieces that `fragments` writes, in order."""
-    return [f"{prefix}{piece.__name__}.md" for piece in _pieces()]
-
-
-def _pieces() -> tuple[Callable[[Summary], str], ...]:
-    told = (sentences.verdict, sentences.simulated)
-    tests = (tables.prediction, tables.more_metrics, tables.difference, tables.ablation)
-    return (*told, *tests, tables.alignment, tables.maps, tables.published, tables.power)
+    pieces = (*_OF_STUDY, *_OF_SUMMARY, sentences.contrast_alone)
+    return [f"{prefix}{piece.__name__}.md" for piece in pieces]
 
 
 def facts() -> dict[str, str]:

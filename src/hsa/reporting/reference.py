@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from hsa.evaluation.ceilings import TITLES as CEILINGS
 from hsa.evaluation.evaluate import ASSUMED
 from hsa.evaluation.power import cases_needed
-from hsa.files import read_json
-from hsa.reporting import figures, pieces, sentences, tables
+from hsa.files import REPOSITORY, read_json
+from hsa.reporting import controls, design, figures, pieces, sentences, tables
+from hsa.study.study import Study, load
 
 STUDIES = ("reference", "no-signal", "shuffled-pairs")
 _ABSENT = (
     "*This copy of the book holds no results of that run. `make study` makes them, and keeps them in book/reference.*\n"
 )
-_NOTE = "\n\N{DAGGER} The interval does not hold {}.\n"
+_MIDDLE = "the middle point, on every axis"
 _LEVELS = """
 A gain over the baseline is worth little where the mean of the tiles, which nothing was trained for, does as well. Mean
 ROC AUC of the stains, with one seed and without intervals:
@@ -33,7 +34,8 @@ _SHORT = """
 oracle is told the true morphology.
 ```
 """
-_FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above the dashed line alignment helps.
+_FIGURE = """{{numref}}`fig-sweep` shows what {full} gains over {base}. Above the dashed line the full method scores
+higher.
 
 ```{{figure}} _generated/sweep.png
 :name: fig-sweep
@@ -43,37 +45,56 @@ ROC AUC of {full} minus that of {base}, with 95 % confidence intervals of a pair
 training seed a point.
 ```
 
-The middle point, one study, stands on every axis. Points of an axis share cases, so they are not independent. The
-intervals leave the training seed out: in {{doc}}`reference` the gain scatters from seed to seed with an SD of {spread}.
-Nor are they corrected for the number of points, and the largest of many gains is too large by luck.
+The middle point, one study, stands on every axis; the table counts it once. Points of an axis share cases, so they are
+not independent. The intervals leave the training seed out: in {{doc}}`reference` the gain scatters from seed to seed
+with an SD of {spread}. Nor are they corrected for the number of points, and the largest of many gains is too large by
+luck.
 
 """
 
 
-def fragments(folder: Path, here: tables.Summary) -> dict[str, str]:
+def fragments(folder: Path, here: tables.Summary, study: Study) -> dict[str, str]:
     """Write the pieces of the book that tell the reference run: file name -> Markdown.
 
-    Where the results are not there, the pieces say what makes them, and the book's first page tells those of the
-    study that it was built with.
+    The first page leads with the results of the reference run where the book is of simulated slides, too, and the run
+    is there; else with those of the study that the book was built with.
 
     Args:
         folder: book/reference, with <study>.json, the summary of each of `STUDIES`, and sweep.csv.
-        here: summary of that study.
+        here: summary of the study that the book is of.
+        study: that study.
     """
     paths = (folder / f"{name}.json" for name in STUDIES)
     main, chance_run, shuffled = (read_json(path) if path.is_file() else None for path in paths)
-    made = pieces.fragments(main, "reference_") if main else dict.fromkeys(pieces.names("reference_"), _ABSENT)
-    made["control_prediction.md"] = chance(chance_run) if chance_run else _ABSENT
-    made["control_alignment.md"] = vanished(shuffled, main) if shuffled else _ABSENT
-    more = _SHORT.format(title=main["provenance"]["title"]) if main else sentences.verdict(here)
-    made["short.md"] = f"{sentences.lead(main or here)}\n{more}"
+    run = load(REPOSITORY / "studies" / "reference.yml")
+    sweep = pd.read_csv(folder / "sweep.csv") if (folder / "sweep.csv").is_file() else None
+    made = pieces.fragments(main, run, "reference_") if main else dict.fromkeys(pieces.names("reference_"), _ABSENT)
+    made["control_prediction.md"] = controls.chance(chance_run) if chance_run else _ABSENT
+    made["control_alignment.md"] = controls.vanished(shuffled) if shuffled else _ABSENT
+    made["control_pairs.md"] = controls.pairing(shuffled, sweep) if shuffled and sweep is not None else _ABSENT
+    kept = [summary for summary in (main, chance_run, shuffled) if summary]
+    made["reference_made.md"] = "\n".join(f"- {sentences.made(summary)}" for summary in kept) or _ABSENT
+    if main and study.cohort.kind == "virtual":
+        nuisance = controls.nuisance(chance_run, sweep) if chance_run else ""
+        leading = [sentences.lead(main, run, nuisance), _SHORT.format(title=design.plain(main["provenance"]["title"]))]
+    else:
+        leading = [sentences.lead(here, study), sentences.verdict(here)]
+    made["short.md"] = "\n".join(leading)
+    made["published_settings.md"] = design.published(study, run)
     made["planning.md"] = planning()
+    varied = load(REPOSITORY / "studies" / "sweep.yml")
+    made["middle.md"] = design.middle(varied)
     made["sweep.md"] = _ABSENT
-    if main and (folder / "sweep.csv").is_file():
+    if main and sweep is not None:
         full, base = tables.compared(main)
-        sweep = pd.read_csv(folder / "sweep.csv")
         told = _FIGURE.format(full=full, base=base.lower(), spread=_spread(main))
-        made["sweep.md"] = told + settled(sweep) + levels(sweep, main)
+        middle = {
+            axis: value
+            for axis, points in (varied.sweep or {}).items()
+            for value, changed in points.items()
+            if not changed
+        }
+        made["sweep.md"] = told + settled(sweep, middle) + levels(sweep, main)
     return made
 
 
@@ -112,45 +133,38 @@ def _overview(main: tables.Summary) -> tuple[Figure, pd.DataFrame]:
 
 def planning() -> str:
     """How many cases show a difference of two AUCs, under the assumptions that the evaluation states."""
+    told = (
+        f"Two methods whose AUCs correlate by {ASSUMED['correlation']}, one of them with an AUC of {ASSUMED['auc']}. "
+        f"So many cases does DeLong's test need to find a difference with a power of {ASSUMED['power']:.0%}:"
+    )
     shares = (0.5, 0.2)
     rows = [
         [f"{gain:.2f}", *(f"{math.ceil(cases_needed(gain, share, **ASSUMED)):,}" for share in shares)]
         for gain in (0.02, 0.03, 0.05, 0.10)
     ]
-    return tables.table(["difference of AUC", *(f"cases, {share:.0%} positive" for share in shares)], rows)
+    head = ["difference of AUC", *(f"cases, {share:.0%} positive" for share in shares)]
+    return f"{told}\n\n{tables.table(head, rows)}"
 
 
-def chance(summary: tables.Summary) -> str:
-    """ROC AUC of every H&E method where H&E holds no signal, and whether the interval covers 0.5."""
-    markers, rows = summary["provenance"]["markers"], []
-    for name, title in tables.titles_of(summary).items():
-        found = [summary["prediction"][marker][name]["roc_auc"] for marker in markers]
-        rows.append([title, *(f"{tables.interval(f)}{_mark(f, 0.5)}" for f in found)])
-    return _noted(tables.table(["ROC AUC without signal", *markers], rows), 0.5)
+def settled(sweep: pd.DataFrame, middle: dict[str, float]) -> str:
+    """Count the points (times stains) of each axis whose interval lies above 0, below it, or holds it.
 
-
-def vanished(shuffled: tables.Summary, main: tables.Summary | None) -> str:
-    """Alignment of every method with shuffled pairs, beside that with true ones."""
-    rows, markers = [], shuffled["provenance"]["markers"]
-    for name, title in tables.titles_of(shuffled).items():
-        for run, summary in (("true", main), ("shuffled", shuffled)):
-            if summary is None:
-                continue
-            found = [summary["alignment"][marker][name]["alignment"] for marker in markers]
-            mark = [_mark(f, 0) if summary is shuffled else "" for f in found]
-            cells = [f"{tables.interval(f, sign=True, digits=4)}{m}" for f, m in zip(found, mark, strict=True)]
-            rows.append([title, run, *cells])
-    return _noted(tables.table(["alignment", "pairs", *markers], rows), 0)
-
-
-def settled(sweep: pd.DataFrame) -> str:
-    """Count the points (times stains) of each axis whose interval lies above 0, below it, or holds it."""
+    Args:
+        sweep: axis, value, marker, gain, low, high.
+        middle: axis -> the value at which it stands at the study itself; that study is counted once, apart.
+    """
+    own = sweep["value"] == sweep["axis"].map(middle)
+    parts = list(sweep[~own].groupby("axis", sort=False))
+    if own.any():
+        axis = sweep.loc[own, "axis"].iloc[0]
+        parts.append((_MIDDLE, sweep[own & (sweep["axis"] == axis)]))
     rows = []
-    for axis, points in sweep.groupby("axis", sort=False):
+    for axis, points in [*parts, ("all", pd.concat([points for _, points in parts]))]:
         helps, harms = int((points["low"] > 0).sum()), int((points["high"] < 0).sum())
         best = points.iloc[int(points["gain"].argmax())]
         gain = {"value": best["gain"], "low": best["low"], "high": best["high"]}
-        most = f"{tables.interval(gain, sign=True)} ({best['marker']} at {best['value']:g})"
+        at = best["marker"] if axis == _MIDDLE else f"{best['marker']} at {best['value']:g}"
+        most = f"{tables.interval(gain, sign=True)} ({at})"
         rows.append([str(axis), *map(str, (len(points), helps, harms, len(points) - helps - harms)), most])
     head = ["axis", "intervals", "above 0", "below 0", "hold 0", "largest gain of AUC"]
     return tables.table(head, rows)
@@ -174,12 +188,3 @@ def _spread(main: tables.Summary) -> str:
     gains = [main["difference"][marker]["metrics"]["roc_auc"] for marker in main["provenance"]["markers"]]
     known = sorted(gain["seed_sd"] for gain in gains if gain.get("seed_sd") is not None)
     return f"{known[0]:.3f} to {known[-1]:.3f}" if known else "unknown size"
-
-
-def _noted(text: str, null: float) -> str:
-    """Add what the dagger means, where there is one."""
-    return text + _NOTE.format(null) if "\N{DAGGER}" in text else text
-
-
-def _mark(number: dict[str, float], null: float) -> str:
-    return "" if number["low"] <= null <= number["high"] else "\N{DAGGER}"

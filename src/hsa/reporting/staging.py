@@ -1,5 +1,8 @@
 """The book before it is built: prose and executed notebooks, laid out as the repository is.
 
+What a page says of the cohort depends on its kind. Prose that holds for one kind stands in a block
+`:::{only} virtual` or `:::{only} manifest`, and a part of the table of contents may say `only:` likewise.
+
 Jupyter Book reads `build/stage/`, so a page's name is the repository's path. Each marker's chapters come from
 one notebook; what has to differ between them (titles, figure names) is written here.
 """
@@ -18,6 +21,8 @@ from hsa.reporting import notebooks
 from hsa.study.provenance import provenance
 from hsa.study.study import Study
 
+KINDS = ("virtual", "manifest")
+_BLOCK = re.compile(r"^(?P<fence>:{3,})\{only\} (?P<kind>\S+)\n(?P<text>.*?)^(?P=fence)\n", re.DOTALL | re.MULTILINE)
 CHAPTERS = [
     "01_data_preparation",
     "02_contrastive_training",
@@ -42,6 +47,8 @@ def stage(study: Study, repository: Path, target: Path, fragments: dict[str, str
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(repository / "book", new / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    for prose in (new / "book").rglob("*.md"):
+        prose.write_text(only(prose.read_text(), study.cohort.kind, prose.name))
     (new / "book" / "_generated").mkdir()
     for name, text in fragments.items():
         (new / "book" / "_generated" / name).write_text(text)
@@ -57,20 +64,47 @@ def stage(study: Study, repository: Path, target: Path, fragments: dict[str, str
             path.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(page, path)
     toc = yaml.safe_load((repository / "book" / "_toc.yml").read_text())
-    (new / "book" / "_toc.yml").write_text(yaml.safe_dump(expand_toc(toc, list(study.markers)), sort_keys=False))
+    (new / "book" / "_toc.yml").write_text(
+        yaml.safe_dump(expand_toc(toc, list(study.markers), study.cohort.kind), sort_keys=False)
+    )
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
 
 
-def expand_toc(toc: dict, markers: list[str]) -> dict:
-    """Repeat the part of the table of contents that holds `{stain}`, once a marker.
+def only(text: str, kind: str, page: str) -> str:
+    """Keep the blocks of a page that hold for this kind of cohort, without their fences, and drop the others.
+
+    Args:
+        text: Markdown. A block begins with a line `:::{only} KIND` and ends with a line of as many colons; to hold
+            directives of its own it has more colons than they.
+        kind: virtual or manifest.
+        page: named in errors.
+
+    Raises:
+        InputError: a block of another kind than these, or without an end.
+    """
+    for found in _BLOCK.finditer(text):
+        if found["kind"] not in KINDS:
+            raise InputError(f"{page}: `{{only}} {found['kind']}`: give one of {', '.join(KINDS)}.")
+    kept = _BLOCK.sub(lambda block: block["text"] if block["kind"] == kind else "", text)
+    if "{only}" in kept:
+        raise InputError(f"{page}: a block `{{only}}` has no end: close it with a line of as many colons.")
+    return kept
+
+
+def expand_toc(toc: dict, markers: list[str], kind: str) -> dict:
+    """Repeat the part of the table of contents that holds `{stain}`, once a marker; drop those of other cohorts.
 
     Args:
         toc: as read from book/_toc.yml.
         markers: of the study, in order.
+        kind: of the cohort, virtual or manifest.
     """
     parts = []
     for part in toc["parts"]:
+        part = dict(part)
+        if part.pop("only", kind) != kind:
+            continue
         if "{stain}" not in part["caption"]:
             parts.append(part)
             continue
@@ -85,8 +119,8 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
 
     The title names the marker; figure names, and references to them, end in the marker, as the book needs
     them unique; the parameter cells become a table, above which stands whether the tissue is
-    simulated; code is folded, for who reads to open; the metadata name the committed notebook, so that launch
-    buttons open that.
+    simulated; code is folded, for who reads to open, and that of a sentence removed; the metadata name the
+    committed notebook, so that launch buttons open that.
     """
     page = nbformat.read(executed, as_version=4)
     tag = marker.lower()
@@ -103,7 +137,8 @@ def staged_notebook(study: Study, marker: str, source: Path, executed: Path) -> 
             cell.source = re.sub(r"\A# (.+)", lambda m: f"# {m[1]}: {marker}", cell.source)
             cell.source = re.sub(r"(\{numref\}`fig-[a-z0-9-]+)`", rf"\1-{tag}`", cell.source)
         elif "remove-cell" not in tags:
-            cell.metadata["tags"] = [*tags, "hide-input"]
+            says = cell.source.startswith("say(")  # its output is the prose of the page
+            cell.metadata["tags"] = [*tags, "remove-input" if says else "hide-input"]
         figure = cell.metadata.get("mystnb", {}).get("figure")
         if figure:
             figure["name"] = f"{figure['name']}-{tag}"

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scipy.stats import norm
+
 from hsa.evaluation.ceilings import TITLES as CEILINGS
 from hsa.evaluation.comparison import with_seeds
 from hsa.pipeline import steps
@@ -21,6 +23,11 @@ KAPPA = (
     "These numbers are over all classes, not positive against negative. Quadratic kappa is agreement beyond chance: "
     "1 is perfect, 0 is chance. A miss by two classes costs four times a miss by one (Cohen 1968)."
 )
+PROBE = (
+    "The Wilcoxon tests and the calibration error follow the strength of the probe's regularisation, which is searched "
+    "fold by fold and method by method: with another, the same embeddings can give another answer. They are no "
+    "evidence on their own."
+)
 
 _MAPS = {
     "pointed": "top tile is tumour (chance)",
@@ -35,6 +42,11 @@ def interval(number: Mapping[Any, Any], sign: bool = False, digits: int = 3) -> 
     form = f"{{:{'+' * sign}.{digits}f}}"
     value, low, high = ("none" if number[k] is None else form.format(number[k]) for k in ("value", "low", "high"))
     return f"{value} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")
+
+
+def signed(number: float) -> str:
+    """Write a difference with its sign, such as −0.021."""
+    return f"{number:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def titles(study: Study) -> dict[str, str]:
@@ -100,7 +112,7 @@ def more_metrics(summary: Summary) -> str:
         return [interval(found[metric]) for metric in _OTHERS] + [f"{found['calibration_error']['value']:.3f}"]
 
     head = ["", *_OTHERS.values(), "calibration error"]
-    return table(head, _scored_rows(summary, cells, len(head))) + _all_classes(summary)
+    return f"{table(head, _scored_rows(summary, cells, len(head)))}\n{PROBE}\n{_all_classes(summary)}"
 
 
 def _all_classes(summary: Summary) -> str:
@@ -160,7 +172,7 @@ def difference(summary: Summary) -> str:
     said = f"{full} minus {base.lower()}, on the same cases."
     how = "The published Wilcoxon tests are taken over positive (+) and negative cases."
     how += " In brackets: p corrected over the stains (Holm)."
-    return f"{said}\n\n{table(head, gained)}\n{how}\n\n{table(tests, tested)}"
+    return f"{said}\n\n{table(head, gained)}\n{how} {PROBE}\n\n{table(tests, tested)}"
 
 
 def ablation(summary: Summary) -> str:
@@ -221,15 +233,29 @@ def published(summary: Summary) -> str:
 
 
 def power(summary: Summary) -> str:
-    """What a cohort of this size can detect, beside what was seen."""
-    rows = []
+    """What a cohort of this size can detect, beside what was seen, with the standard errors planned and found."""
+    rows, repeated = [], _is_repeated(summary)
     for marker in markers_of(summary):
-        found = summary["power"][marker]
-        seen, cases = summary["difference"][marker]["delong"], summary["cases"][marker]
-        least = "none" if found["detectable"] is None else f"{found['detectable']:.3f}"
+        cases, planned = summary["cases"][marker], planned_error(summary, marker)
+        least = "none" if planned is None else f"{summary['power'][marker]['detectable']:.3f}"
         counts = [f"{cases['n']}", f"{cases['positive'] / cases['n']:.0%}"]
-        rows.append([marker, *counts, least, interval(seen, sign=True)])
-    return table(["", "cases", "positive", "detectable difference of AUC", "difference seen (DeLong)"], rows)
+        errors = ["none" if planned is None else f"{planned:.3f}", f"{found_error(summary, marker):.3f}"]
+        rows.append([marker, *counts, least, interval(summary["difference"][marker]["delong"], sign=True), *errors])
+    errors = ["standard error planned", f"found, cases{' and seeds' * repeated}"]
+    head = ["", "cases", "positive", "detectable difference of AUC", "difference seen (DeLong)", *errors]
+    return table(head, rows)
+
+
+def planned_error(summary: Summary, marker: str) -> float | None:
+    """Give the standard error of a difference of AUC that the plan reckons with; None where nothing is detectable."""
+    found = summary["power"][marker]
+    reach = norm.ppf(0.975) + norm.ppf(found["power"])
+    return None if found["detectable"] is None else float(found["detectable"] / reach)
+
+
+def found_error(summary: Summary, marker: str) -> float:
+    """Give the standard error of the difference of AUC that was found, over cases and, if several, training seeds."""
+    return with_seeds(summary["difference"][marker]["metrics"]["roc_auc"])["se"]
 
 
 def seeds_too(gain: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from hsa.workers import cores
 
 # Libraries whose arithmetic ends up in a number.
 _NUMERIC = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image", "onnxruntime", "umap-learn", "numba")
+VERSIONS = ("hsa", "python", *_NUMERIC)
 
 
 def provenance(study: Study, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""When alignment helps: the gain of the full method along each axis of a sweep."""
+"""When the full method gains: its gain along each axis of a sweep."""
 
 import numpy as np
 import pandas as pd
