@@ -1,16 +1,21 @@
 """A cohort as real ones are, from imported bags to the summary: three classes, missing slides and labels."""
 
 import json
+import re
+import shutil
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from hsa.bags.bag import Bag, write_bag
+from hsa.cli import app
 from hsa.files import REPOSITORY, write_json
 from hsa.pipeline import steps
-from hsa.reporting import notebooks, tables
+from hsa.reporting import notebooks, staging, tables
 from hsa.study.study import load
 
 STUDY = """
@@ -77,11 +82,54 @@ def test_a_cohort_with_gaps_goes_from_bags_to_the_summary(study):
     assert set(predictions["case_id"]) == {f"c{i:02d}" for i in range(30)}
 
 
+ELSEWHERE = ("reference.md", "when.md", "virtual_tissue.md", "middle.md", "sweep.md", "planning.md")
+SIMULATED = re.compile(r"virtual|simulat|its truth|oracle", re.IGNORECASE)
+
+
+def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
+    summary = steps.summarise(study, progress=False)
+    for chapter in staging.CHAPTERS:
+        executed = study.paths.notebook("HER2", chapter)
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "notebooks" / f"{chapter}.ipynb", executed)
+    target = tmp_path / "stage"
+    run = CliRunner().invoke(app, ["stage", "--study", str(study.file), "--target", str(target)])
+    assert run.exit_code == 0, run.output
+    pages = {path.name: path.read_text() for path in target.rglob("*.md")}
+    for path in target.rglob("*.ipynb"):
+        found = nbformat.read(path, as_version=4).cells
+        told = [cell.source for cell in found if cell.cell_type == "markdown"]
+        pages[path.name] = "\n\n".join([*told, *(str(cell.metadata.get("mystnb", "")) for cell in found)])
+    assert len(pages) > 30
+    for name, text in pages.items():
+        if name in ELSEWHERE or name.startswith(("reference_", "control_", "imprints")):
+            continue
+        for part in re.sub(r"^```.*?\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).split("\n\n"):
+            if SIMULATED.search(re.sub(r"{doc}`.*?`", "", part)):
+                assert re.search("reference|simulated one", part), f"{name}: {part}"
+    for name in ("reference.md", "when.md", "virtual_tissue.md"):
+        assert pages[name].split("\n\n")[1].startswith(":::{admonition} Another cohort"), name
+    first = pages["introduction.md"]
+    assert "on a cohort of slides on disk" in first and "_generated/short.md" in first
+    assert "that anyone can make" not in first
+    assert pages["short.md"].startswith("On these slides an H&E slide finds its own IHC section first")
+    assert tables.interval(summary["difference"]["HER2"]["metrics"]["roc_auc"], sign=True) in pages["short.md"]
+    assert "fig-short" not in pages["short.md"] and "control of" not in pages["short.md"]
+    assert pages["cohort.md"].startswith("**The cohort is that of the study `real`**: A cohort as real ones are.")
+    assert "No number on any page of this book" not in pages["public_cohorts.md"]
+    parts = yaml.safe_load((target / "book" / "_toc.yml").read_text())["parts"]
+    assert [part["caption"] for part in parts][:3] == ["The study", "HER2", "A reference run on simulated tissue"]
+
+
 def test_the_comparison_chapter_shows_all_classes(study, tmp_path):
     source, page = REPOSITORY / "notebooks/03_baseline_comparison.ipynb", tmp_path / "page.ipynb"
     notebooks.run_notebook(source, page, {"study": str(study.file), "stain": "HER2"})
     outputs = {cell.id: cell.get("outputs", []) for cell in nbformat.read(page, as_version=4).cells}
-    assert "HER2, classes 0, 1+, 2+; positive: 1+, 2+." in outputs["c315a971"][-1]["text"]
+    said = {key: found[-1]["data"].get("text/markdown", "") for key, found in outputs.items() if found}
+    assert said["c315a971"] == "**HER2**: classes 0, 1+, 2+; positive: 1+, 2+."
+    assert not any("simulated" in text or "Oracle" in text for text in said.values())
+    assert "adds the masking loss and adds the contrastive loss" in said["2bcdbefa"]
+    assert "ROC AUC of the full method" in said["d5b6cf21"]
     scores, note, classes = (output["data"] for output in outputs["d06df948"])
     assert "AUC within folds" in scores["text/html"] and "kappa" not in scores["text/html"]
     assert "Cohen 1968" in note["text/markdown"] and "quadratic kappa" in classes["text/html"]

@@ -1,4 +1,4 @@
-"""Numbers glued into the book, and one notebook run by papermill."""
+"""Numbers and prose that a notebook gives the book, and one notebook run by papermill."""
 
 import os
 from collections.abc import Mapping
@@ -32,6 +32,17 @@ def glue(**values: float | int | str) -> None:
             raw=True,
             metadata={"scrapbook": {"name": name, "mime_prefix": _GLUE}},
         )
+
+
+def say(*paragraphs: str) -> None:
+    """Show paragraphs of Markdown below a cell: a page of the book sets them as prose, and so does JupyterLab.
+
+    Args:
+        *paragraphs: Markdown without roles or directives, which are read on pages only.
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown("\n\n".join(paragraphs)))
 
 
 def glued(notebook: str | Path) -> dict[str, str]:
