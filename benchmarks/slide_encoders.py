@@ -1,6 +1,6 @@
 """Speed and memory of the slide encoders: a training step on small bags, one long bag, one whole fit.
 
-python benchmarks/slide_encoders.py [step|long|fit] [--rounds 30] [--tiles 1000 10000] [--cases 120]
+python benchmarks/slide_encoders.py [step|long|fit] [--rounds 30] [--tiles 1000 10000] [--cases 120] [--epochs 25]
 """
 
 import argparse
@@ -85,7 +85,8 @@ def whole_fit(asked):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "virtual.yml"
         file.write_text(STUDY.read_text())
-        study, rows = load(file), []
+        changes = {"training.epochs": asked.epochs} if asked.epochs else {}
+        study, rows = load(file, changes=changes), []
         for i in range(asked.cases):
             for stain in ("HE", "P53"):
                 slide = f"C{i}_{stain}"
@@ -113,6 +114,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=30, help="step: times that it is timed")
     parser.add_argument("--tiles", type=int, nargs="+", default=[1000, 10000], help="long: tiles of the bag")
     parser.add_argument("--cases", type=int, default=120, help="fit: cases")
+    parser.add_argument("--epochs", type=int, help="fit: epochs; default: the study's")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     for part in [asked.part] if asked.part else PARTS:

@@ -22,7 +22,7 @@ CALLS = {
     "reading": [["<slide>", "--rounds", "1"]],
     "rendering": [["--px", "256", "--cases", "1"]],
     "shuffled_pairs": [["<study>", "--permutations", "3"]],
-    "slide_encoders": [["step", "--rounds", "1"], ["long", "--tiles", "20"], ["fit", "--cases", "20"]],
+    "slide_encoders": [["step", "--rounds", "1"], ["long", "--tiles", "20"], ["fit", "--cases", "20", "--epochs", "2"]],
 }
 
 
