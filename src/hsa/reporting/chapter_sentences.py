@@ -23,7 +23,9 @@ def tissue(shares: Mapping[str, float]) -> str:
     Args:
         shares: name of the picture -> share of its area.
     """
-    return "The mask takes for tissue: " + "; ".join(f"{name}, {share:.0%}" for name, share in shares.items()) + "."
+    return (
+        "The mask takes for tissue: " + "; ".join(f"{share:.0%} of the {name}" for name, share in shares.items()) + "."
+    )
 
 
 def dealt(cases: pd.DataFrame, folds: pd.DataFrame, kind: Marker) -> str:
