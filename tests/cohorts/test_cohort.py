@@ -137,7 +137,7 @@ WRONG = {
     "unknown stain": (edit("stain", "P-53"), ["row 3", "unknown stain 'P-53'", "did you mean 'P53'"]),
     "bad id": (edit("slide_id", "../up"), ["row 3", "slide_id '../up'"]),
     "hidden id": (edit("slide_id", ".up"), ["row 3", "slide_id '.up'"]),
-    "id apart by case": (edit("slide_id", "c00-he"), ["row 3", "slide_id 'c00-he' is 'c00-HE' in row 2"]),
+    "id apart by case": (edit("slide_id", "c00-he"), ["slide_id 'c00-HE' (row 2), 'c00-he' (row 3): equal up to case"]),
     "one file twice": (lambda f: edit("path", f.loc[0, "path"])(f), ["row 3", "is the file of row 2 too"]),
     "path too long": (edit("path", "x" * 300), ["row 3", "no file"]),
     "bad mpp": (edit("mpp", "half"), ["row 3", "mpp 'half'", "microns per pixel"]),

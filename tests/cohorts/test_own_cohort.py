@@ -23,16 +23,18 @@ def folder(tmp_path, monkeypatch):
     The first case has two H&E slides, the second no IHC slide, the last no label.
     """
     made = tmp_path / "made"
-    make_cohort(made, markers=["P53"], cases=20, slide_px=768, strength=2.0, seed=0, progress=False)
+    make_cohort(made, markers=["P53"], cases=21, slide_px=768, strength=2.0, seed=0, progress=False)
     manifest = pd.read_csv(made / "manifest.csv", dtype={"case_id": str})
+    *kept, spare = manifest["case_id"].unique()
+    manifest = manifest[manifest["case_id"] != spare]
     (tmp_path / "slides").mkdir()
     (tmp_path / "new").mkdir()
     for row in manifest.itertuples():
         name = f"{row.case_id}_{row.stain.replace('P53', 'HER2')}"
         shutil.copy(made / row.path, tmp_path / "slides" / f"{name}.tif")
     shutil.copy(tmp_path / "slides" / f"{manifest['case_id'][0]}_HE.tif", tmp_path / "new" / "B1_HE.svs")
-    first, second, *_, last = manifest["case_id"].unique()
-    shutil.copy(tmp_path / "slides" / f"{last}_HE.tif", tmp_path / "slides" / f"{first}_HE_2.tif")
+    first, second, *_, last = kept
+    shutil.copy(made / "slides" / f"{spare}-HE.tif", tmp_path / "slides" / f"{first}_HE_2.tif")
     (tmp_path / "slides" / f"{second}_HER2.tif").unlink()
     labels = manifest.groupby("case_id")[["patient_id", "label_P53"]].first()
     labels.rename(columns={"label_P53": "HER2"}).drop(index=last).to_csv(tmp_path / "labels.csv")

@@ -1,5 +1,6 @@
 """The cohort of a study, and the manifests of real ones: drafted, checked, made from public data."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,13 +42,23 @@ def check(
     manifest: Annotated[Path, typer.Argument(help="CSV, a row a slide")],
     study: Annotated[str | None, typer.Option("--study", "-s", help="takes its markers; default: the CSV's")] = None,
     root: RootOption = None,
+    checksums: Annotated[
+        bool, typer.Option(help="read slides of equal size, to find one picture under two patients")
+    ] = True,
 ) -> None:
-    """Tell every problem of a manifest and of its slides at once, row by row."""
+    """Tell every problem of a manifest and of its slides at once, row by row.
+
+    Checksums of slides come from the study's bags where they are there.
+    """
+    from hsa.bags.checksums import of_slides
     from hsa.cohorts import check
     from hsa.cohorts.manifest import told as listed
 
-    markers = load(study).markers if study else check.markers_of(manifest)
-    report = check.check(manifest, markers, root)
+    chosen = load(study) if study else None
+    markers = chosen.markers if chosen else check.markers_of(manifest)
+    report = check.check(
+        manifest, markers, root, partial(of_slides, folder=chosen.paths.bags if chosen else None, read=checksums)
+    )
     typer.echo("\n".join(report.notes))
     if report.problems:
         raise InputError(listed(manifest, report.problems))

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from hsa.cohorts import cohort
+from hsa.cohorts.identity import copies
 from hsa.cohorts.manifest import examine, read_text
 from hsa.errors import InputError
 from hsa.slides.slide import Slide
@@ -57,13 +58,20 @@ def _guess(labels: pd.Series) -> Marker:
     return Marker(classes=given) if len(given) > 2 else Marker()
 
 
-def check(path: str | Path, markers: Mapping[str, Marker], root: str | Path | None = None) -> Report:
+def check(
+    path: str | Path,
+    markers: Mapping[str, Marker],
+    root: str | Path | None = None,
+    checksums: Callable[[pd.DataFrame], Mapping[str, str]] | None = None,
+) -> Report:
     """Check a manifest row by row and open every slide that it names.
 
     Args:
         path: the CSV.
         markers: of the study.
         root: folder below which every slide must lie; by default that of the CSV.
+        checksums: gives slide_id -> SHA-256 for slides (`slide_id`, `path`), as `hsa.bags.checksums` does, so that
+            one picture under two patients is found; without it, nobody looks.
 
     Raises:
         InputError: no such file, no CSV, or a column that is missing or unknown: no row can be read then.
@@ -83,6 +91,10 @@ def check(path: str | Path, markers: Mapping[str, Marker], root: str | Path | No
         except InputError as error:
             problems.append(f"row {number}: {error}")
     notes = [f"{len(frame)} slides: " + ", ".join(f"{n} {kind}" for kind, n in formats.most_common())]
+    if checksums is not None:
+        slides = frame.assign(path=[root / name for name in frame["path"]])
+        twice, told = copies(frame, checksums(slides[frame["path"] != ""]))
+        problems, notes = problems + twice, notes + told
     if not problems:
         found = cohort.read_manifest(path, markers, root)
         notes += [f"{marker}: {found.summary(marker)}" for marker in markers]

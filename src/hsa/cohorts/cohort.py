@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hsa.cohorts.manifest import HE, class_of, examine, told
+from hsa.cohorts.labels import class_of
+from hsa.cohorts.manifest import HE, examine, told
 from hsa.errors import InputError
 from hsa.study.settings import ManifestCohort, Marker
 from hsa.study.study import Study

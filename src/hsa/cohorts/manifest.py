@@ -1,8 +1,6 @@
 """The manifest of a real cohort: a CSV with a row a slide, and everything that can be wrong with it."""
 
-import bisect
 import difflib
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from hsa.cohorts.identity import alike
+from hsa.cohorts.labels import allowed, number, sentinels, value_of
 from hsa.errors import InputError
 from hsa.files import read_rows
 from hsa.study.settings import Marker
@@ -20,7 +20,6 @@ OPTIONAL = ["mpp", "fold"]
 # Names of files: a leading point would hide them, a leading dash would be an option.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 ID_RULE = "use 1 to 128 letters, digits, '.', '_' or '-', and begin with a letter, a digit or '_'."
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -31,7 +30,8 @@ def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.D
     """
     frame = read_text(path)
     _check_columns(path, frame, list(markers))
-    return frame, _check_rows(frame, markers, root) + _check_cases(frame, markers)
+    problems = _check_rows(frame, markers, root) + alike(frame) + _check_cases(frame, markers)
+    return frame, problems + sentinels(frame, markers)
 
 
 def told(path: Path, problems: list[str], shown: int | None = None) -> str:
@@ -41,33 +41,6 @@ def told(path: Path, problems: list[str], shown: int | None = None) -> str:
     if shown is not None and count > shown:
         lines.append(f"  and {count - shown} more; `hsa cohort check` lists all")
     return "\n".join(lines)
-
-
-def class_of(text: str, marker: Marker) -> int | None:
-    """Number of the class that a label names, None if it is empty; ValueError if it names none."""
-    if not text:
-        return None
-    if marker.cutoffs:
-        value = number(text)
-        if not math.isfinite(value):
-            raise ValueError
-        return bisect.bisect_right(marker.cutoffs, value)
-    if text in marker.names:
-        return marker.names.index(text)
-    return ["0", "1"].index(text) if marker.classes is None else marker.names.index(text)
-
-
-def _allowed(marker: Marker) -> str:
-    if marker.cutoffs:
-        return "a number such as 12.5"
-    return ", ".join(marker.names if marker.classes else ["0", "1", *marker.names])
-
-
-def number(text: str) -> float:
-    """Read a number as it is written in a table; ValueError for what only Python takes for one, such as 1_0."""
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(text)
-    return float(text)
 
 
 def read_text(path: Path) -> pd.DataFrame:
@@ -104,26 +77,22 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
     """Check what one row can tell. Row numbers are those of a spreadsheet: the header is row 1."""
     problems = []
     stains = [HE, *(column.removeprefix("label_") for column in frame.columns if column.startswith("label_"))]
-    first: dict[tuple[str, str], tuple[int, str]] = {}
+    first: dict[tuple[str, str], int] = {}
     for at, row in zip(frame.index, frame.to_dict("records"), strict=True):
         where = f"row {at}"
         for column in ("patient_id", "case_id", "slide_id"):
             text = row[column]
             if not IDENTIFIER.fullmatch(text):
                 problems.append(f"{where}: {column} {text!r}: {ID_RULE}")
-            before, spelt = first.setdefault((column, text.lower()), (at, text))
-            if spelt != text:
-                problems.append(
-                    f"{where}: {column} {text!r} is {spelt!r} in row {before}. Case alone tells no ids apart."
-                )
-            elif column == "slide_id" and before != at:
-                problems.append(f"{where}: slide_id {text!r} stands in row {before} too. Make ids unique.")
+        before = first.setdefault(("slide_id", row["slide_id"]), at)
+        if before != at:
+            problems.append(f"{where}: slide_id {row['slide_id']!r} stands in row {before} too. Make ids unique.")
         if row["stain"] not in stains:
             close = difflib.get_close_matches(row["stain"], stains, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             problems.append(f"{where}: unknown stain {row['stain']!r}{hint}. Known: {', '.join(stains)}.")
         slide = (root / row["path"]).resolve()
-        before, _ = first.setdefault(("path", str(slide)), (at, ""))
+        before = first.setdefault(("path", str(slide)), at)
         if not slide.is_relative_to(root):
             problems.append(f"{where}: path {row['path']!r} lies outside {root}. Move it, or set `cohort.root`.")
         elif not row["path"] or not os.path.exists(slide):  # unlike Path.exists, also for a name that is too long
@@ -136,10 +105,10 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
             problems.append(f"{where}: fold {row['fold']!r}: give 0, 1, 2, ..., or leave the column out.")
         for marker, kind in markers.items():
             try:
-                class_of(row[f"label_{marker}"], kind)
+                value_of(row[f"label_{marker}"], kind)
             except ValueError:
                 problems.append(
-                    f"{where}: label_{marker} {row[f'label_{marker}']!r}: give {_allowed(kind)}, or nothing."
+                    f"{where}: label_{marker} {row[f'label_{marker}']!r}: give {allowed(kind)}, or nothing."
                 )
     return problems
 

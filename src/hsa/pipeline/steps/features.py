@@ -1,6 +1,8 @@
 """Step 2: one bag a slide."""
 
+from hsa.bags.checksums import of_bags
 from hsa.cohorts.cohort import Cohort
+from hsa.cohorts.identity import refuse_copies
 from hsa.errors import InputError
 from hsa.pipeline.door import begin, is_of
 from hsa.pipeline.stamps import stamp
@@ -25,8 +27,8 @@ def make_features(
             `hsa.bags.features.VERSION` and of the same settings.
 
     Raises:
-        InputError: see `hsa.bags.encoding.encode_cohort`; or a share of imported bags, or of bags by an int8 model,
-            which is made once for all slides.
+        InputError: see `hsa.bags.encoding.encode_cohort`; one picture under two patients; or a share of imported
+            bags, or of bags by an int8 model, which is made once for all slides.
     """
     imported = study.encoder.name == "imported"
     if share and (imported or study.encoder.runtime == "openvino-int8"):
@@ -45,6 +47,7 @@ def make_features(
     else:
         encode(study, cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides, workers, progress, keep)
     if share is None and job:
+        refuse_copies(cohort.slides, of_bags(cohort.slides, study.paths.bags))
         job.finish({"slides": len(cohort.slides)})
     return cohort
 
