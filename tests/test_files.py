@@ -64,7 +64,8 @@ def test_what_a_spreadsheet_leaves_around_a_table_is_left_out(tmp_path, text):
         (TABLE.replace("0.5", "0,5").encode(), "row 2: 4 cells, the header has 3"),
         (TABLE.replace("b.tif,", "b.tif").encode(), "row 3: 2 cells, the header has 3"),
         (TABLE.replace("mpp", "path").encode(), "'path' stands twice"),
-        (TABLE.replace("path", "").encode(), "column 2 has no name"),
+        (TABLE.replace("path", "").encode(), r"column 2 has no name\. Name or remove it\.$"),
+        (TABLE.replace("slide_id", "").encode(), r"column 1 has no name.*pandas.*index=False"),
     ],
 )
 def test_a_table_that_would_be_read_wrong_is_refused(tmp_path, data, message):

@@ -106,7 +106,9 @@ def read_rows(path: str | Path) -> "pd.DataFrame":
     width = max(k for k, cell in enumerate(rows[0], 1) if cell)
     header = rows[0][:width]
     problems = [f"column {name!r} stands twice. Remove one." for name in sorted(set(header)) if header.count(name) > 1]
-    problems += [f"column {k} has no name. Name or remove it." for k, name in enumerate(header, 1) if not name]
+    for k in (k for k, name in enumerate(header, 1) if not name):
+        index = " pandas writes its row numbers so: use `to_csv(index=False)`." if k == 1 else ""
+        problems.append(f"column {k} has no name. Name or remove it.{index}")
     if width == 1 and any(mark in header[0] for mark in "\t=|"):
         problems.append(f"its first row is one column, {header[0]!r}. {remedy}")
     kept = {number: row for number, row in enumerate(rows[1:], 2) if any(row)}

@@ -34,6 +34,14 @@ def test_a_sound_manifest_is_counted(manifest):
     assert report.notes == ["4 slides: 4 generic-tiff, 0.5 um/px", "HER2: 2 cases: 1 negative, 1 positive"]
 
 
+def test_columns_that_nothing_reads_are_named(manifest):
+    frame, write = manifest
+    frame = frame.assign(age="61", label_ER="", **{"Unnamed: 0": "1"})
+    report = check.check(write(frame), {"HER2": Marker()})
+    assert "columns that are not read: 'age', 'Unnamed: 0', 'label_ER'; pandas wrote its" in report.notes[1]
+    assert "use `to_csv(index=False)`" in report.notes[1] and report.problems == []
+
+
 def test_rows_and_slides_are_told_at_once_and_none_is_left_out(manifest, tmp_path):
     frame, write = manifest
     frame = pd.concat([frame] + [frame.assign(slide_id="bad/id")] * 10, ignore_index=True)
@@ -57,6 +65,7 @@ def test_rows_and_slides_are_told_at_once_and_none_is_left_out(manifest, tmp_pat
         (["0", "35", "10"], Marker(cutoff=10)),
         (["0.0", "1.0"], Marker()),
         (["NaN", "1"], Marker()),
+        (["Positive", "negative", "positive"], Marker(negative="negative", positive="positive")),
         (["1+", "3+", "0"], Marker(classes=["0", "1+", "3+"])),
     ],
 )

@@ -1,3 +1,4 @@
+import re
 import warnings
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from hsa.cohorts.cohort import fold_table, read_manifest
 from hsa.cohorts.cohort import load as load_cohort
+from hsa.cohorts.labels import class_of
 from hsa.errors import InputError
 from hsa.study.settings import Marker
 from hsa.study.study import load
@@ -245,7 +247,7 @@ def test_numbers_become_classes_at_the_cut_offs(manifest):
     cases = read(frame, {"P53": three}).cases("P53")
     assert cases["category"].tolist() == [0] * 10 + [1] * 20 + [2] * 10
     assert cases["label"].sum() == 10
-    for text in ("many", "nan"):
+    for text in ("many", "inf"):
         frame.loc[0, "label_P53"] = text
         with pytest.raises(InputError, match=f"row 2: label_P53 '{text}': give a number such as 12.5, or nothing"):
             read(frame, {"P53": three})
@@ -260,6 +262,76 @@ def test_a_label_may_be_the_name_of_its_class(manifest):
     frame.loc[0, "label_Ki-67"] = "1"
     with pytest.raises(InputError, match="row 2: label_Ki-67 '1': give low, middle, high, or nothing"):
         read(frame, {"Ki-67": Marker(classes=["low", "middle", "high"])})
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "expected"),
+    [
+        (Marker(), ["1.0", "0.0", ""], [1, 0, None]),
+        (Marker(), ["1", "NA", "NaN", "nan", "None", "<NA>", "NULL", "N/A", "#N/A"], [1, *[None] * 8]),
+        (Marker(), ["TRUE", "False", "Positive", "NEGATIVE"], [1, 0, 1, 0]),
+        (Marker(negative="low", positive="high"), ["Low", "HIGH", "true", "1.", "0.00"], [0, 1, 1, 1, 0]),
+        (Marker(negative="wt", positive="WT"), ["wt", "WT"], [0, 1]),
+        (Marker(classes=["0", "1+", "2+"]), ["0.0", "1+", "NA"], [0, 1, None]),
+        (Marker(classes=["1", "2", "3"]), ["2.0", "3"], [1, 2]),
+        (Marker(classes=["none", "low", "high"]), ["none", "Low", "NA"], [0, 1, None]),
+        (Marker(cutoff=20), ["20.0", "NA", "1e1", ""], [1, None, 0, None]),
+    ],
+)
+def test_labels_are_read_as_tables_of_other_programs_hold_them(kind, labels, expected):
+    assert [class_of(text, kind) for text in labels] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [
+        (Marker(), "2"),
+        (Marker(), "0.5"),
+        (Marker(), "yes"),
+        (Marker(), "unknown"),
+        (Marker(negative="wt", positive="WT"), "Wt"),
+        (Marker(classes=["none", "low", "high"]), "None"),
+        (Marker(classes=["none", "low", "high"], cutoff=[1, 50]), "none"),
+        (Marker(classes=["0", "1+", "2+"]), "TRUE"),
+        (Marker(classes=["0", "1+", "2+"]), "1"),
+    ],
+)
+def test_a_label_that_may_mean_two_things_is_refused(kind, label):
+    with pytest.raises(ValueError, match=re.escape(label)):
+        class_of(label, kind)
+
+
+def test_a_manifest_that_pandas_or_r_wrote_is_read(manifest):
+    frame, read = manifest
+    whole = read(frame)
+    frame["label_P53"] = [{"0": "0.0", "1": "1.0"}[text] for text in frame["label_P53"]]
+    frame.loc[frame["stain"] == "HE", "label_P53"] = "1"
+    frame.loc[frame["case_id"].map(lambda c: int(c[1:]) % 2 == 0) & (frame["stain"] == "HE"), "label_P53"] = "NA"
+    frame["fold"] = [f"{int(p[1:]) % 5}.0" for p in frame["patient_id"]]
+    frame.loc[frame["stain"] == "HE", "fold"] = [f"0{int(p[1:]) % 5}" for p in frame["patient_id"][::3]]
+    frame["mpp"] = "NA"
+    found = read(frame)
+    pd.testing.assert_frame_equal(found.labels, whole.labels)
+    assert found.slides["mpp"].isna().all() and found.given_folds["c07"] == 2
+
+
+def test_a_column_that_is_not_ours_may_stay_and_one_that_seems_ours_may_not(manifest):
+    frame, read = manifest
+    plain = read(frame)
+    more = frame.assign(age="61", sex="f", site="2", date="1999-01-01", **{"Unnamed: 0": "3"})
+    pd.testing.assert_frame_equal(read(more).slides, plain.slides)
+    for ours, theirs in {"label_P53": "label_p53", "patient_id": "Patient ID", "label_Ki-67": "ki67"}.items():
+        with pytest.raises(InputError, match=f"'{ours}' is missing. Rename '{theirs}'.*did you mean '{ours}'"):
+            read(frame.rename(columns={ours: theirs}))
+    with pytest.raises(InputError, match=r"'MPP' is unknown .did you mean 'mpp'"):
+        read(frame.rename(columns={"mpp": "MPP"}))
+    with pytest.raises(InputError, match=r"'Folds' is unknown .did you mean 'fold'"):
+        read(frame.assign(Folds="0"))
+    with pytest.raises(InputError, match=r"column 'label_P53' is missing\. Add it"):
+        read(frame.rename(columns={"label_P53": "label_P63"}))
+    frame.loc[1, "stain"] = "p53"
+    with pytest.raises(InputError, match=r"unknown stain 'p53' .did you mean 'P53'"):
+        read(frame)
 
 
 def test_one_patient_in_two_folds(manifest):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hsa.cohorts import cohort
 from hsa.cohorts.identity import copies
-from hsa.cohorts.manifest import examine, read_text
+from hsa.cohorts.manifest import examine, ignored, read_text
 from hsa.errors import InputError
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
@@ -47,7 +47,7 @@ def markers_of(path: str | Path) -> dict[str, Marker]:
 
 def _guess(labels: pd.Series) -> Marker:
     # A spelling of "not known" is no class: left out here, it is told as a wrong label.
-    given = sorted({text for text in labels if text.lower() not in UNKNOWN})
+    given = sorted({text.casefold(): text for text in labels if text.lower() not in UNKNOWN}.values())
     numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
     if numbers.notna().all():
         if set(numbers) <= {0, 1}:
@@ -91,6 +91,7 @@ def check(
         except InputError as error:
             problems.append(f"row {number}: {error}")
     notes = [f"{len(frame)} slides: " + ", ".join(f"{n} {kind}" for kind, n in formats.most_common())]
+    notes += [unread] if (unread := ignored(frame, markers)) else []
     if checksums is not None:
         slides = frame.assign(path=[root / name for name in frame["path"]])
         twice, told = copies(frame, checksums(slides[frame["path"] != ""]))

@@ -12,6 +12,9 @@ from hsa.study.settings import Marker
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 # Numbers that tables of many programs hold for "not known"; one that was measured can be written 999e0.
 _CODE = re.compile(r"(-[1-9]|-?([789])\2+|[789])(\.0*)?", re.ASCII)
+# How pandas, R, spreadsheets and databases write a cell that holds nothing.
+_EMPTY = ("", "na", "n/a", "#n/a", "nan", "<na>", "none", "null")
+_TWO = {"0": 0, "1": 1, "false": 0, "true": 1}
 _FAR = 3  # times the largest other number
 _ROWS_SHOWN = 5
 
@@ -23,6 +26,16 @@ def number(text: str) -> float:
     return float(text)
 
 
+def is_empty(text: str) -> bool:
+    """Tell whether a cell of a table, where it is no id, holds nothing: an empty text, NA, NaN, None, ..."""
+    return text.casefold() in _EMPTY
+
+
+def whole_number(text: str) -> str:
+    """Take .0 off a whole number, which pandas writes where a column has gaps."""
+    return re.sub(r"(?<=\d)\.0*$", "", text) if _NUMBER.fullmatch(text) else text
+
+
 def value_of(text: str, marker: Marker) -> float | None:
     """Number that a label holds: the measured one where the marker has a cut-off, else that of its class.
 
@@ -30,9 +43,10 @@ def value_of(text: str, marker: Marker) -> float | None:
         None for an empty label.
 
     Raises:
-        ValueError: neither.
+        ValueError: neither. Case, and .0 after a whole number, do not matter where one class only can be meant.
     """
-    if not text:
+    folded, names = text.casefold(), [name.casefold() for name in marker.names]
+    if is_empty(text) and folded not in names:
         return None
     if marker.cutoffs:
         value = number(text)
@@ -41,7 +55,15 @@ def value_of(text: str, marker: Marker) -> float | None:
         return value
     if text in marker.names:
         return marker.names.index(text)
-    return ["0", "1"].index(text) if marker.classes is None else marker.names.index(text)
+    if is_empty(text):
+        raise ValueError(text)  # a class is called "none": is None that class, or nothing?
+    whole = whole_number(text)
+    for spelt in (folded, whole):
+        if names.count(spelt) == 1:
+            return names.index(spelt)
+    if marker.classes or whole.casefold() not in _TWO:
+        raise ValueError(text)
+    return _TWO[whole.casefold()]
 
 
 def class_of(text: str, marker: Marker) -> int | None:

@@ -3,13 +3,13 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from hsa.cohorts.identity import alike
-from hsa.cohorts.labels import allowed, number, sentinels, value_of
+from hsa.cohorts.labels import allowed, is_empty, number, sentinels, value_of, whole_number
 from hsa.errors import InputError
 from hsa.files import read_rows
 from hsa.study.settings import Marker
@@ -19,6 +19,7 @@ REQUIRED = ["patient_id", "case_id", "slide_id", "stain", "path"]
 OPTIONAL = ["mpp", "fold"]
 # Names of files: a leading point would hide them, a leading dash would be an option.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_INDEX = re.compile(r"Unnamed: ?\d+|index", re.IGNORECASE)
 ID_RULE = "use 1 to 128 letters, digits, '.', '_' or '-', and begin with a letter, a digit or '_'."
 
 
@@ -30,6 +31,7 @@ def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.D
     """
     frame = read_text(path)
     _check_columns(path, frame, list(markers))
+    frame = _tidy(frame)
     problems = _check_rows(frame, markers, root) + alike(frame) + _check_cases(frame, markers)
     return frame, problems + sentinels(frame, markers)
 
@@ -57,20 +59,53 @@ def read_text(path: Path) -> pd.DataFrame:
     return read_rows(path)
 
 
+def ignored(frame: pd.DataFrame, markers: Mapping[str, Marker]) -> str:
+    """Say which columns of a manifest nothing reads; empty if there is none."""
+    odd = [c for c in frame.columns if c not in [*REQUIRED, *OPTIONAL] and not c.startswith("label_")]
+    odd += [c for c in frame.columns if c.startswith("label_") and c.removeprefix("label_") not in markers]
+    index = "; pandas wrote its row numbers: use `to_csv(index=False)`" if any(map(_INDEX.fullmatch, odd)) else ""
+    return f"columns that are not read: {', '.join(map(repr, odd))}{index}" if odd else ""
+
+
 def _check_columns(path: Path, frame: pd.DataFrame, markers: list[str]) -> None:
+    """A column that is not known may stay, unless it seems to be one of ours, spelt otherwise."""
     wanted = [*REQUIRED, *(f"label_{m}" for m in markers)]
-    known = [*wanted, *OPTIONAL]
-    missing = [column for column in wanted if column not in frame]
-    odd = [c for c in frame.columns if c not in known and not c.startswith("label_")]
-    lines = [f"column {c!r} is missing. Add it." for c in missing]
-    for column in odd:
-        close = difflib.get_close_matches(column, known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        lines.append(f"column {column!r} is unknown{hint}. Rename or remove it.")
+    odd = {column for column in frame.columns if column not in [*wanted, *OPTIONAL]}
+    lines = []
+    for column in [*wanted, *OPTIONAL]:
+        if column in frame:
+            continue
+        close = near(column, sorted(c for c in odd if c.startswith("label_") <= column.startswith("label_")))
+        if column in wanted:
+            remedy = f"Rename {close!r}, if that is it (did you mean {column!r}?)." if close else "Add it."
+            lines.append(f"column {column!r} is missing. {remedy}")
+        elif close:
+            lines.append(f"column {close!r} is unknown (did you mean {column!r}?). Rename or remove it.")
     if lines:
         raise InputError("\n".join(f"{path}: {line}" for line in lines))
     if frame.empty:
         raise InputError(f"{path}: no rows. Give one row a slide.")
+
+
+def near(text: str, known: Sequence[str]) -> str | None:
+    """Give the one of these names that may be meant: equal but for case and signs, else close."""
+    plain = {_letters(name): name for name in known}
+    close = difflib.get_close_matches(_letters(text), plain, n=1, cutoff=0.75)
+    return plain[close[0]] if close else None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.removeprefix("label_")).casefold()
+
+
+def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """What programs write for nothing, or for a whole number, where no id stands."""
+    frame = frame.copy()
+    if "mpp" in frame:
+        frame["mpp"] = frame["mpp"].where(~frame["mpp"].map(is_empty), "")
+    if "fold" in frame:
+        frame["fold"] = frame["fold"].map(lambda text: re.sub("^0+(?=[0-9])", "", whole_number(text)))
+    return frame
 
 
 def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -> list[str]:
@@ -88,8 +123,8 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
         if before != at:
             problems.append(f"{where}: slide_id {row['slide_id']!r} stands in row {before} too. Make ids unique.")
         if row["stain"] not in stains:
-            close = difflib.get_close_matches(row["stain"], stains, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            close = near(row["stain"], stains)
+            hint = f" (did you mean {close!r}?)" if close else ""
             problems.append(f"{where}: unknown stain {row['stain']!r}{hint}. Known: {', '.join(stains)}.")
         slide = (root / row["path"]).resolve()
         before = first.setdefault(("path", str(slide)), at)
@@ -121,6 +156,13 @@ def is_resolution(text: str) -> bool:
         return False
 
 
+def _meant(text: str, marker: Marker) -> float | str | None:
+    try:
+        return value_of(text, marker)
+    except ValueError:
+        return text  # told with its row
+
+
 def _check_cases(frame: pd.DataFrame, markers: Mapping[str, Marker]) -> list[str]:
     """Check what the rows of a case, or of a patient, say together."""
     problems = []
@@ -130,8 +172,8 @@ def _check_cases(frame: pd.DataFrame, markers: Mapping[str, Marker]) -> list[str
             problems.append(f"{where}: belongs to {rows['patient_id'].nunique()} patients. Give it one patient_id.")
         if HE not in set(rows["stain"]):
             problems.append(f"{where}: no {HE} slide. Add its row, or remove the case.")
-        for marker in markers:
-            given = {value for value in rows[f"label_{marker}"] if value}
+        for marker, kind in markers.items():
+            given = {_meant(text, kind) for text in rows[f"label_{marker}"]} - {None}
             if len(given) > 1:
                 problems.append(f"{where}: label_{marker} differs between its rows. Keep one value.")
     if "fold" in frame:
