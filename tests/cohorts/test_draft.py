@@ -1,4 +1,6 @@
 import os
+import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,12 @@ def table(draft, *columns):
         ("P53_C01_1.svs", "{stain}_{case}", ("C01_1", "P53")),
         ("a/H&E/C01.svs", "{stain}/{case}", ("C01", "HE")),
         ("C01/he.svs", "{case}/{stain}", ("C01", "HE")),
+        ("Case 1 - H&E.jpg", "{case} {stain}", ("Case-1", "HE")),
+        ("Case 1 \u2013 P53.jpg", "{case} {stain}", ("Case-1", "P53")),
+        ("C1__HE.svs", "{case}_{stain}", ("C1", "HE")),
+        ("C1 (HE).svs", "{case}({stain})", ("C1", "HE")),
+        ("C1, HE.svs", "{case} {stain}", ("C1", "HE")),
+        ("HE - C1.svs", "{stain} {case}", ("C1", "HE")),
     ],
 )
 def test_names_are_read_without_a_pattern(tmp_path, name, pattern, read):
@@ -79,9 +87,89 @@ def test_what_is_no_slide_or_not_read_is_told(tmp_path):
     assert draft.unread == reasons | odd
     said = draft.summary()
     assert said.startswith("read by {case}_{stain}: 4 slides (3 HE, 1 P53), 3 cases, 3 patients\n7 files are not in it")
-    assert "often end in CK7 (2): another marker (`--marker`), or another spelling (`--alias CK7=P53`)?" in said
+    assert "often end in CK7 (2): if that is a marker of its own, add it (`--marker CK7`); if it is another" in said
     assert "patient_id is the case_id" in said
-    assert "mpp is to be filled in for 4 slides" in said
+    assert "4 slides cannot be opened; copy them again, or remove their rows:\n  " in said
+    assert "resolution, such as" not in said
+
+
+def test_files_of_other_formats_are_listed(tmp_path, make_slide):
+    make_slide("c1_HE.tif", picture=BLANK, mpp=0.5, levels=1)
+    touch(tmp_path, "c2_HE.vsi", "_c2_HE_/stack1/frame_t.ets", "c4_HE.isyntax", "c5_HE.qptiff", "c6_HE.jp2")
+    touch(tmp_path, "c7_HE.svs.part", "c8_HE.NDPI.crdownload", "c9_HE.mrxs.tmp", "c10_HE.sdpc", "labels.csv", "README")
+    touch(tmp_path, "c2_HE.czi", "c1_HE.geojson")
+    draft = draft_manifest(tmp_path, MARKERS)
+    assert [path for (path,) in table(draft, "path")] == ["c1_HE.tif", "c2_HE.czi"], "czi is tried"
+    assert "1 slides cannot be opened" in draft.summary() and "c2_HE.czi" in draft.summary()
+    kinds = {"c2_HE.vsi": ".vsi", "c4_HE.isyntax": ".isyntax", "c5_HE.qptiff": ".qptiff", "c6_HE.jp2": ".jp2"}
+    told = {
+        name: f"{kind} is not read; convert it to OME-TIFF or another pyramidal TIFF" for name, kind in kinds.items()
+    }
+    told["c10_HE.sdpc"] = ".sdpc is not read; convert it to OME-TIFF or another pyramidal TIFF"
+    half = ["c7_HE.svs.part", "c8_HE.NDPI.crdownload", "c9_HE.mrxs.tmp"]
+    assert draft.unread == told | dict.fromkeys(half, "a copy that was not finished")
+    with pytest.raises(InputError, match=r"(?s)no slides in it.*c2_HE.vsi: .vsi is not read"):
+        draft_manifest(touch(tmp_path / "only", "c2_HE.vsi"), MARKERS)
+
+
+def test_slides_of_one_name_have_ids_of_their_own(tmp_path):
+    touch(
+        tmp_path,
+        "c1_HE.svs",
+        "c1_HE.ndpi",
+        "c1_P53.svs",
+        "a/b/c2_HE.svs",
+        "a_b/c2_HE.svs",
+        "x/c3_HE.svs",
+        "x_c3_HE.svs",
+    )
+    touch(tmp_path, "y/c3_HE.tif")
+    draft = draft_manifest(tmp_path, MARKERS)
+    names = [name for (name,) in table(draft, "slide_id")]
+    assert len({name.lower() for name in names}) == len(names) == 8
+    assert {"c1_HE.svs", "c1_HE.ndpi", "c1_P53"} < set(names)
+    assert "c1_HE.ndpi and c1_HE.svs differ in their ending only" in draft.summary()
+    write_draft(draft, tmp_path / "manifest.csv")
+    assert len(read_manifest(tmp_path / "manifest.csv", {m: Marker() for m in MARKERS}).slides) == 8
+
+
+def test_sites_may_name_their_files_differently(tmp_path):
+    touch(tmp_path, "a/C1_HE.svs", "a/C1_P53.svs", "a/C2_HE.svs", "b/HE-D1.svs", "b/P53-D1.svs", "b/P53 sketch.png")
+    draft = draft_manifest(tmp_path, MARKERS)
+    assert draft.pattern == "{case}_{stain} and {stain}-{case}"
+    assert table(draft, "case_id", "stain") == [
+        *(("C1", "HE"), ("C1", "P53"), ("C2", "HE")),
+        *(("D1", "HE"), ("D1", "P53")),
+    ]
+    assert draft.unread == {"b/P53 sketch.png": "does not fit {case}_{stain} and {stain}-{case}"}
+
+
+def test_a_hint_is_given_where_the_cause_is_known(tmp_path):
+    touch(tmp_path, "C1_HE.svs", "C1x HE.svs", "C2x HE.svs", "C3_CK7.svs", "C4_CK7.svs", "C5_1.svs", "C6_1.svs")
+    said = draft_manifest(tmp_path, MARKERS, "{case}_{stain}").summary()
+    assert "often end in HE (2): a stain that is known, so say how these files are named (`--pattern`)" in said
+    assert "often end in CK7 (2): if that is a marker" in said
+    assert "--alias HE" not in said and "1 (2)" not in said
+
+
+def test_labels_join_cases_whose_names_hold_signs(tmp_path):
+    touch(tmp_path, *[f"Case {k} - {stain}.jpg" for k in (1, 2, 3) for stain in ("H&E", "HER2")])
+    (tmp_path / "labels.csv").write_text("case_id,HER2\nCase 1,0\nCase 2,1\nCase 3,1\n")
+    draft = draft_manifest(tmp_path, ["HER2"], labels=tmp_path / "labels.csv")
+    assert table(draft, "case_id", "label_HER2")[::2] == [("Case-1", "0"), ("Case-2", "1"), ("Case-3", "1")]
+    assert "are not in labels.csv" not in draft.summary()
+
+
+@pytest.mark.parametrize(("out", "root"), [("manifest.csv", ""), ("slides/m.csv", ""), ("lists/m.csv", "slides")])
+def test_a_draft_elsewhere_says_how_its_paths_are_found(tmp_path, make_slide, monkeypatch, out, root):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "lists").mkdir()
+    make_slide("slides/C1_HE.tif", picture=BLANK, mpp=0.5, levels=1)
+    said = CliRunner().invoke(app, ["cohort", "init", "slides", "--marker", "P53", "--out", out]).stdout
+    (command,) = re.findall("`hsa (cohort check .*)`", said)
+    assert ("--root" in command) == ("cohort.root" in said) == bool(root)
+    assert CliRunner().invoke(app, shlex.split(command)).exit_code == 0
 
 
 def test_a_link_out_of_the_folder_is_not_taken(tmp_path):
@@ -114,7 +202,16 @@ def test_mpp_comes_from_the_file(tmp_path, make_slide):
     make_slide("C1_P53.tif", picture=BLANK, mpp=None, levels=1)
     draft = draft_manifest(tmp_path, MARKERS)
     assert table(draft, "stain", "mpp") == [("HE", "0.25"), ("P53", "")]
-    assert "mpp is to be filled in for 1 slides" in draft.summary()
+    assert "1 slides do not say their resolution, such as C1_P53.tif: give `--mpp`" in draft.summary()
+    told = draft_manifest(tmp_path, MARKERS, mpp=0.5)
+    assert table(told, "stain", "mpp") == [("HE", "0.25"), ("P53", "0.5")]
+    assert "1 slides do not say their resolution, such as C1_P53.tif: taken as 0.5" in told.summary()
+    (tmp_path / "C2_P53.tif").write_bytes(b"II*\0 cut")
+    said = draft_manifest(tmp_path, MARKERS, mpp=0.5)
+    assert table(said, "case_id", "mpp")[-1] == ("C2", "") and "1 slides cannot be opened" in said.summary()
+    assert "C2_P53.tif" in said.summary().partition("cannot be opened")[2]
+    with pytest.raises(InputError, match="--mpp 250: give microns per pixel"):
+        draft_manifest(tmp_path, MARKERS, mpp=250)
 
 
 def test_a_draft_with_labels_is_a_manifest(tmp_path, make_slide):

@@ -1,5 +1,6 @@
 """The cohort of a study, and the manifests of real ones: drafted, checked, made from public data."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -74,6 +75,7 @@ def init(
     pattern: Annotated[str | None, typer.Option(help="of the names, such as '{patient}_{case}_{stain}'")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="spelling of a stain, such as 'MIB1=Ki-67'")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV: case_id, a column a marker")] = None,
+    mpp: Annotated[float | None, typer.Option(help="um/px of the slides whose files do not say it")] = None,
     out: Annotated[Path | None, typer.Option(help="default: manifest.csv in the folder")] = None,
     force: Annotated[bool, typer.Option(help="replace the manifest that is there")] = False,
 ) -> None:
@@ -86,10 +88,16 @@ def init(
     odd = [text for text in alias or [] if text.count("=") != 1]
     if odd:
         raise InputError(f"alias {odd[0]!r}: write the spelling, '=', and the stain, such as MIB1=Ki-67")
-    found = draft.draft_manifest(folder, markers, pattern, dict(a.split("=") for a in alias or []), labels)
+    found = draft.draft_manifest(folder, markers, pattern, dict(a.split("=") for a in alias or []), labels, mpp)
     target = out or folder / "manifest.csv"
-    draft.write_draft(found, target, force)
-    typer.echo(f"{found.summary()}\nThe draft is {near(target)}; check it with `hsa cohort check {near(target)}`")
+    base = draft.write_draft(found, target, force)
+    command = ["hsa", "cohort", "check", str(near(target))]
+    elsewhere = base != target.resolve().parent
+    typer.echo(
+        f"{found.summary()}\nThe draft is {near(target)}; check it with "
+        f"`{shlex.join([*command, *(['--root', str(near(base))] if elsewhere else [])])}`"
+        + (f"\nIts paths are relative to {base}: set `cohort.root` in the study." if elsewhere else "")
+    )
 
 
 @app.command("list")
