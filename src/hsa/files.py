@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,6 +97,9 @@ def read_rows(path: str | Path) -> "pd.DataFrame":
     try:
         text = data.decode("utf-8-sig")
         first = text.partition("\n")[0]
+        if found := re.match(r'#|"?sep=."?\s*$', first, re.IGNORECASE):
+            what = "a comment" if found[0].startswith("#") else "a line that only Excel reads"
+            raise InputError(f"{path}: row 1, {first.strip()[:40]!r}, is {what}. Remove it; row 1 names the columns.")
         sign = ";" if ";" in first and "," not in first else ","  # so spreadsheets of many countries write it
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, skipinitialspace=True, strict=True)
         rows = [[cell.strip() for cell in row] for row in lines]
@@ -113,7 +117,9 @@ def read_rows(path: str | Path) -> "pd.DataFrame":
         problems.append(f"its first row is one column, {header[0]!r}. {remedy}")
     kept = {number: row for number, row in enumerate(rows[1:], 2) if any(row)}
     for number, row in kept.items():
-        if len(row) < width or any(row[width:]):
+        if row[0].startswith("#") and len(row) != width:
+            problems.append(f"row {number}: {','.join(row)[:40]!r} is a comment. Remove it.")
+        elif len(row) < width or any(row[width:]):
             problems.append(
                 f"row {number}: {len(row)} cells, the header has {width}. A cell that holds a {sign!r} needs quotes; "
                 "write 0.5 with a point."

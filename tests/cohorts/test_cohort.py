@@ -1,4 +1,5 @@
 import re
+import unicodedata
 import warnings
 
 import numpy as np
@@ -134,6 +135,15 @@ def edit(column, value, row=1):
 WRONG = {
     "duplicate slide": (edit("slide_id", "c00-HE", [1, 2]), ["row 3", "row 4: slide_id 'c00-HE' stands in row 2 too"]),
     "missing file": (edit("path", "slides/nothing.tif"), ["row 3", "no file 'slides/nothing.tif'"]),
+    "path of Windows": (
+        edit("path", r"slides\c00-P53.tif"),
+        ["row 3", "did you mean 'slides/c00-P53.tif'?", "Write '/' for"],
+    ),
+    "drive of Windows": (edit("path", r"D:\slides\x.tif"), ["row 3", "Write '/' for", "the path from"]),
+    "path in another case": (
+        edit("path", "slides/C00-p53.TIF"),
+        ["row 3", "no file", "did you mean 'slides/c00-P53.tif'?"],
+    ),
     "no path": (edit("path", ""), ["row 3", "no file ''"]),
     "file outside": (edit("path", "../../etc/passwd"), ["row 3", "outside", "cohort.root"]),
     "unknown stain": (edit("stain", "P-53"), ["row 3", "unknown stain 'P-53'", "did you mean 'P53'"]),
@@ -165,6 +175,31 @@ def test_a_wrong_manifest_names_the_row_and_the_remedy(manifest, name):
         read(frame)
     for words in ["manifest.csv", *told]:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Müller/Gewebe é.tif", "Ａ/x.tif"])
+@pytest.mark.parametrize(("told", "kept"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFC", "NFC")])
+def test_a_name_is_found_however_its_letters_are_composed(manifest, tmp_path, name, told, kept):
+    frame, read = manifest
+    path = tmp_path / unicodedata.normalize(kept, name)
+    path.parent.mkdir()
+    path.touch()
+    frame.loc[0, "path"] = unicodedata.normalize(told, name)
+    assert read(frame).slides["path"][0] == str(path)
+    frame.loc[1, "path"] = unicodedata.normalize(kept, name)
+    with pytest.raises(InputError, match=r"row 3.*is the file of row 2 too"):
+        read(frame)
+
+
+def test_a_link_that_leads_nowhere_is_told_as_such(manifest, tmp_path):
+    frame, read = manifest
+    for target in ("/elsewhere/gone.tif", "gone.tif"):
+        link = tmp_path / "slides" / "link.tif"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        frame.loc[1, "path"] = "slides/link.tif"
+        with pytest.raises(InputError, match=f"row 3: no file .*is a link to '{target}', which is not there. Mend"):
+            read(frame)
 
 
 def test_a_case_may_lack_its_ihc_or_its_label_but_not_its_he(manifest):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hsa.cohorts.identity import alike
 from hsa.cohorts.labels import allowed, is_empty, number, sentinels, value_of, whole_number
+from hsa.cohorts.paths import Places
 from hsa.errors import InputError
 from hsa.files import read_rows
 from hsa.study.settings import Marker
@@ -31,7 +32,7 @@ def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.D
     """
     frame = read_text(path)
     _check_columns(path, frame, list(markers))
-    frame = _tidy(frame)
+    frame = _tidy(frame, root)
     problems = _check_rows(frame, markers, root) + alike(frame) + _check_cases(frame, markers)
     return frame, problems + sentinels(frame, markers)
 
@@ -98,9 +99,9 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.removeprefix("label_")).casefold()
 
 
-def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    """What programs write for nothing, or for a whole number, where no id stands."""
-    frame = frame.copy()
+def _tidy(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Take what programs write for nothing and for whole numbers as meant, and spell paths as the disk does."""
+    frame = frame.assign(path=frame["path"].map(Places(root).spell))
     if "mpp" in frame:
         frame["mpp"] = frame["mpp"].where(~frame["mpp"].map(is_empty), "")
     if "fold" in frame:
@@ -110,7 +111,7 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -> list[str]:
     """Check what one row can tell. Row numbers are those of a spreadsheet: the header is row 1."""
-    problems = []
+    problems, places = [], Places(root)
     stains = [HE, *(column.removeprefix("label_") for column in frame.columns if column.startswith("label_"))]
     first: dict[tuple[str, str], int] = {}
     for at, row in zip(frame.index, frame.to_dict("records"), strict=True):
@@ -128,10 +129,11 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
             problems.append(f"{where}: unknown stain {row['stain']!r}{hint}. Known: {', '.join(stains)}.")
         slide = (root / row["path"]).resolve()
         before = first.setdefault(("path", str(slide)), at)
-        if not slide.is_relative_to(root):
+        there = row["path"] and os.path.exists(slide)  # unlike Path.exists, also for a name that is too long
+        if not slide.is_relative_to(root) and (there or not os.path.islink(root / row["path"])):
             problems.append(f"{where}: path {row['path']!r} lies outside {root}. Move it, or set `cohort.root`.")
-        elif not row["path"] or not os.path.exists(slide):  # unlike Path.exists, also for a name that is too long
-            problems.append(f"{where}: no file {row['path']!r} below {root}. Mend the path, or set `cohort.root`.")
+        elif not there:
+            problems.append(f"{where}: no file {row['path']!r} below {root}{places.why_absent(row['path'])}")
         elif before != at:
             problems.append(f"{where}: path {row['path']!r} is the file of row {before} too. Give each slide its own.")
         if row.get("mpp") and not is_resolution(row["mpp"]):
