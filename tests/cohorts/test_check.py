@@ -1,6 +1,9 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from conftest import write_tiff
@@ -8,14 +11,16 @@ from hsa.cli import app
 from hsa.cohorts import check
 from hsa.errors import InputError
 from hsa.study.settings import Marker
+from hsa.study.study import load
 
 
 @pytest.fixture
 def manifest(tmp_path):
     """A manifest of two cases whose slides can be opened, as a frame, and a function that writes an edited one."""
-    picture, rows = np.full((300, 300, 3), 200, np.uint8), []
+    rows = []
     for case in ("A", "B"):
         for stain in ("HE", "HER2"):
+            picture = np.full((300, 300, 3), 200 + 9 * len(rows), np.uint8)
             write_tiff(tmp_path / f"{case}_{stain}.tif", picture, mpp=0.5, levels=1)
             row = {"patient_id": case, "case_id": case, "slide_id": f"{case}-{stain}", "stain": stain}
             rows.append(row | {"path": f"{case}_{stain}.tif", "mpp": "", "label_HER2": str(int(case == "A"))})
@@ -81,3 +86,23 @@ def test_a_manifest_without_labels_or_file_is_told(manifest, tmp_path):
         check.markers_of(write(frame.drop(columns="label_HER2")))
     with pytest.raises(InputError, match=r"none\.csv: no such manifest"):
         check.markers_of(tmp_path / "none.csv")
+
+
+def test_folds_that_the_cases_cannot_fill_are_told_before_anything_is_encoded(manifest, tmp_path, smoke_file):
+    frame, write = manifest
+    for marker in ("P53", "PD-L1", "Ki-67"):
+        frame[f"label_{marker}"] = frame["label_HER2"]
+    told = yaml.safe_load(smoke_file.read_text())
+    told["cohort"] = {"kind": "manifest", "manifest": str(write(frame))}
+    smoke_file.write_text(yaml.safe_dump(told))
+    study = ["--study", str(smoke_file)]
+    for command in (
+        ["cohort", "check", str(tmp_path / "manifest.csv"), *study],
+        ["cohort", *study],
+        ["features", *study],
+    ):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 2
+        for marker in ("P53", "PD-L1", "Ki-67"):
+            assert re.search(f"{marker}: 1 .*, 1 .*: too few cases for 3 folds, each class needs 3", result.stderr)
+    assert not list(load(smoke_file).paths.bags.glob("*.h5"))

@@ -202,6 +202,7 @@ def test_features_are_not_called_made_where_two_patients_have_one_picture(twice,
             bag(folder, name, source_sha256="x", source_bytes=(tmp_path / path).stat().st_size)
 
     monkeypatch.setattr("hsa.pipeline.steps.encode.encode_cohort", encode)
+    monkeypatch.setattr("hsa.pipeline.steps.features.check_folds", lambda *a: None)
     with pytest.raises(InputError, match=r"slides a .patient p1.*b .patient p2.*under several patients"):
         steps.make_features(study, progress=False)
     assert not (study.paths.bags / "made.json").exists()

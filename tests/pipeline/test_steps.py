@@ -61,6 +61,7 @@ def test_shares_make_every_bag_once_and_only_the_whole_is_called_made(tmp_path, 
     changes = {"cohort": {"kind": "manifest", "manifest": str(tmp_path / "m.csv")}}
     study = load(smoke_file, changes=changes)
     encoded = []
+    monkeypatch.setattr(features, "check_folds", lambda *a: None)
     monkeypatch.setattr(
         "hsa.pipeline.steps.encode.encode_cohort", lambda slides, *a, **k: encoded.append(list(slides["slide_id"]))
     )
@@ -96,6 +97,7 @@ def test_bags_are_not_vouched_for_where_the_manifest_changed_as_it_was_read(
         return found
 
     monkeypatch.setattr(features, "make_cohort", read_then_changed)
+    monkeypatch.setattr(features, "check_folds", lambda *a: None)
     monkeypatch.setattr("hsa.pipeline.steps.encode.encode_cohort", lambda *a, **k: None)
     steps.make_features(study, progress=False)
     assert begin(study, "features", study.paths.bags / "made.json")

@@ -29,19 +29,23 @@ def cohort(
     """Make the virtual cohort, or read the manifest of a real one; and commands that write and check manifests."""
     if context.invoked_subcommand:
         return
+    from hsa.cohorts.cohort import check_folds
     from hsa.pipeline import steps
 
     chosen = load(study)
     made = steps.make_cohort(chosen, workers=workers, progress=not quiet)
     for marker in chosen.markers:
         typer.echo(f"{marker}: {made.summary(marker)}")
+    check_folds(chosen, made)
 
 
 @app.command()
 @told
 def check(
     manifest: Annotated[Path, typer.Argument(help="CSV, a row a slide")],
-    study: Annotated[str | None, typer.Option("--study", "-s", help="takes its markers; default: the CSV's")] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", "-s", help="its markers, folds and bags; default: the CSV's markers")
+    ] = None,
     root: RootOption = None,
     checksums: Annotated[
         bool, typer.Option(help="read slides of equal size, to find one picture under two patients")
@@ -57,9 +61,8 @@ def check(
 
     chosen = load(study) if study else None
     markers = chosen.markers if chosen else check.markers_of(manifest)
-    report = check.check(
-        manifest, markers, root, partial(of_slides, folder=chosen.paths.bags if chosen else None, read=checksums)
-    )
+    bags = chosen.paths.bags if chosen else None
+    report = check.check(manifest, markers, root, partial(of_slides, folder=bags, read=checksums), chosen)
     typer.echo("\n".join(report.notes))
     if report.problems:
         raise InputError(listed(manifest, report.problems))

@@ -14,6 +14,7 @@ from hsa.cohorts.manifest import examine, ignored, read_text
 from hsa.errors import InputError
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
+from hsa.study.study import Study
 
 UNKNOWN = ("", "nan", "na", "n/a", "none", "null", "unknown", "?", "-")
 
@@ -63,6 +64,7 @@ def check(
     markers: Mapping[str, Marker],
     root: str | Path | None = None,
     checksums: Callable[[pd.DataFrame], Mapping[str, str]] | None = None,
+    study: Study | None = None,
 ) -> Report:
     """Check a manifest row by row and open every slide that it names.
 
@@ -72,6 +74,7 @@ def check(
         root: folder below which every slide must lie; by default that of the CSV.
         checksums: gives slide_id -> SHA-256 for slides (`slide_id`, `path`), as `hsa.bags.checksums` does, so that
             one picture under two patients is found; without it, nobody looks.
+        study: whose folds the cases must fill; without it, folds are not dealt.
 
     Raises:
         InputError: no such file, no CSV, or a column that is missing or unknown: no row can be read then.
@@ -99,4 +102,9 @@ def check(
     if not problems:
         found = cohort.read_manifest(path, markers, root)
         notes += [f"{marker}: {found.summary(marker)}" for marker in markers]
+        if study is not None:
+            try:
+                cohort.check_folds(study, found)
+            except InputError as error:
+                problems += str(error).splitlines()
     return Report(problems, notes)

@@ -157,6 +157,22 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
     return table
 
 
+def check_folds(study: Study, cohort: Cohort) -> None:
+    """Deal every marker's folds, so that what training would refuse is told before slides are encoded for days.
+
+    Raises:
+        InputError: as `fold_table`, of all markers.
+    """
+    problems = []
+    for marker in study.markers:
+        try:
+            fold_table(study, cohort, marker)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+
+
 def _shuffled(cases: pd.DataFrame, part: np.ndarray, seed: int) -> pd.Series:
     """Give each case that has an IHC slide that of another patient's case in the same part of the folds."""
     rng, ihc = np.random.default_rng(seed), cases["ihc"].copy()

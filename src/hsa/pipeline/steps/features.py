@@ -1,7 +1,7 @@
 """Step 2: one bag a slide."""
 
 from hsa.bags.checksums import of_bags
-from hsa.cohorts.cohort import Cohort
+from hsa.cohorts.cohort import Cohort, check_folds
 from hsa.cohorts.identity import refuse_copies
 from hsa.errors import InputError
 from hsa.pipeline.door import begin, is_of
@@ -27,7 +27,8 @@ def make_features(
             `hsa.bags.features.VERSION` and of the same settings.
 
     Raises:
-        InputError: see `hsa.bags.encoding.encode_cohort`; one picture under two patients; or a share of imported
+        InputError: see `hsa.bags.encoding.encode_cohort`; one picture under two patients; too few cases
+            for the folds; or a share of imported
             bags, or of bags by an int8 model, which is made once for all slides.
     """
     imported = study.encoder.name == "imported"
@@ -40,6 +41,7 @@ def make_features(
         mark.unlink(missing_ok=True)  # until every bag has been looked at, nothing vouches for them
     job = begin(study, "features", mark)  # before the manifest is read: one that changes meanwhile is not vouched for
     cohort = make_cohort(study, workers, progress)
+    check_folds(study, cohort)
     if job:
         job.start()
     if imported:
