@@ -5,7 +5,7 @@ import pytest
 from hsa.evaluation.alignment import DIRECTIONS
 from hsa.evaluation.evaluate import evaluate
 from hsa.evaluation.probe import majority, probe_folds
-from hsa.files import REPOSITORY, read_json
+from hsa.files import REPOSITORY, read_json, write_json
 from hsa.study.study import load
 
 
@@ -48,7 +48,7 @@ def judge(study, pairs, folder, seeds=(0,)):
         for name, frame in predicted.items()
     }
     ceilings = {"oracle": predictions["full"]}
-    return evaluate(chosen, "P53", predictions, ceilings, lambda name, seed: pairs[name], {}, folder, "stamped")
+    return evaluate(chosen, "P53", predictions, ceilings, lambda name, seed: pairs[name], {}, folder)
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_paired_embeddings_are_told_from_unpaired_ones(found):
 
 def test_what_is_written_is_what_is_returned(found, study):
     values, folder = found
-    assert read_json(folder / "evaluation.json") == values and values["stamp"] == "stamped"
+    write_json(folder / "evaluation.json", values)  # as the step does
+    assert read_json(folder / "evaluation.json") == values
     predictions = pd.read_csv(folder / "predictions.csv")
     assert set(predictions["method"]) == {"majority", "oracle", *study.methods}
     assert len(predictions) == 4 * 2 * 60
@@ -108,7 +109,7 @@ def test_validation_cases_are_kept_but_not_scored(study, tmp_path):
     wrong = {
         name: f.assign(score=f["score"].where(f["split"] == "test", 1 - f["score"])) for name, f in predicted.items()
     }
-    given = study, "P53", wrong, {}, lambda name, seed: pairs[name], {}, tmp_path, "s"
+    given = study, "P53", wrong, {}, lambda name, seed: pairs[name], {}, tmp_path
     assert evaluate(*given)["prediction"]["full"]["roc_auc"]["value"] > 0.9
     assert set(pd.read_csv(tmp_path / "predictions.csv")["split"]) == {"val", "test"}
 
