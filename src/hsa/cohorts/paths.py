@@ -21,7 +21,8 @@ class Places:
         """
         if name.isascii() or os.path.exists(self._root / name):
             return name
-        here, spelt = self._root, []
+        here = self._root
+        spelt: list[str] = []
         for part in Path(name).parts:
             if not os.path.lexists(here / part):
                 part = self._listed(here, _composed).get(_composed(part), part)
