@@ -83,7 +83,7 @@ def write_sparse_slide(
         pyramid: whether coarser levels follow, each a quarter of the one before, down to 1024 px.
     """
     tile = 256
-    glass, tissue = tissue_picture(tile, 0.0, 0), tissue_picture(tile, 2.0, 0)
+    glass, whole = tissue_picture(tile, 0.0, 0), tissue_picture(tile, 2.0, 0)
     middles = np.arange(tile) + 0.5
     downsamples = [1]
     while pyramid and side_px > 1024 * downsamples[-1]:
@@ -100,8 +100,12 @@ def write_sparse_slide(
 
         put(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
         link = 8  # where the place of the next directory goes
-        shared = np.array([encoded(glass), encoded(tissue)])
         for downsample in downsamples:
+            # The texture repeats itself, so its picture at a coarser level does too.
+            block = min(downsample, tile)
+            means = whole.reshape(tile // block, block, tile // block, block, 3).mean(axis=(1, 3)).astype(np.uint8)
+            tissue = np.tile(means, (block, block, 1))
+            shared = np.array([encoded(glass), encoded(tissue)])
             side = -(-side_px // downsample)
             count = -(-side // tile)
             top, left = tile * np.stack(np.divmod(np.arange(count**2), count))

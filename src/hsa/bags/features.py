@@ -75,6 +75,7 @@ def encode_slide(
             "format": slide.format,
             "mpp": slide.mpp,
             "mpp_from": slide.mpp_from,
+            "levels_dropped": slide.levels_dropped,
             "tile_px": grid.size_px,
             "tile_mpp": grid.mpp,
             "tile_px_level0": grid.size_level0,

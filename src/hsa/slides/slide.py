@@ -1,6 +1,8 @@
 """Whole-slide images, read by microns per pixel."""
 
+import logging
 import math
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +12,9 @@ from PIL import Image
 
 from hsa.errors import InputError
 from hsa.slides.readers import DamagedError, Reader, open_reader, too_large, unreadable
+from hsa.slides.readers.levels import sound_levels
+
+log = logging.getLogger(__name__)
 
 # A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
 PLAUSIBLE_MPP = (0.02, 50.0)
@@ -74,6 +79,26 @@ class Slide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reader.close()
+
+    @cached_property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the file that are read: those that show the same tissue as the one above; 0 is the first.
+
+        They are looked at once, when a level beside 0 is first asked for.
+        """
+        sound = sound_levels(self._reader)
+        dropped = [f"{d:.3g}" for level, d in enumerate(self._reader.downsamples) if level not in sound]
+        if dropped:
+            log.warning(
+                "slide %s: the pictures reduced %s times do not show the slide as level 0 does, and are not read",
+                *(self.path, ", ".join(dropped)),
+            )
+        return sound
+
+    @property
+    def levels_dropped(self) -> str:
+        """Numbers of the levels of the file that are not read, such as `"3, 4"`; empty if none."""
+        return ", ".join(str(level) for level in range(len(self._reader.downsamples)) if level not in self.levels)
 
     def extent(self, size: int, mpp: float) -> int:
         """Level-0 pixels that `size` pixels at `mpp` cover."""
@@ -163,6 +188,8 @@ class Slide:
             )
         ratios = [mpp / (self.mpp * downsample) for downsample in self._reader.downsamples]
         fine = [level for level, ratio in enumerate(ratios) if ratio >= 1 - SAME_MPP]
+        if fine and fine[-1] > 0:
+            fine = [level for level in fine if level in self.levels]
         level = fine[-1] if fine else 0
         return level, 1.0 if abs(ratios[level] - 1) <= SAME_MPP else ratios[level]
 

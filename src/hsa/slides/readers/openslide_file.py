@@ -14,6 +14,7 @@ class OpenSlideReader:
     """SVS, NDPI, MRXS, SCN, BIF, tiled TIFF, DICOM ...; `format` is OpenSlide's name of the vendor."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._handle = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
@@ -30,6 +31,9 @@ class OpenSlideReader:
         try:
             region = self._handle.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
+            # After an error OpenSlide refuses all that is read through the handle.
+            self._handle.close()
+            self._handle = openslide.OpenSlide(self._path)
             raise DamagedError(str(error)) from error
         return on_white(region)
 
