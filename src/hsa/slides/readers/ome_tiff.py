@@ -12,14 +12,13 @@ from PIL import Image
 
 from hsa.errors import InputError
 from hsa.slides.readers.protocol import BROKEN, DamagedError, overlay, unreadable
+from hsa.slides.readers.segments import JPEG, SEPARATE, check_whole, is_cut, segment_shape, touched
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-# Codes of TIFF 6.0 and its supplement: photometric interpretations, planar configuration, compression, extra sample.
+# Codes of TIFF 6.0: photometric interpretations, extra sample.
 GREY, RGB, YCBCR = 1, 2, 6
-SEPARATE = 2
-JPEG = 7
 UNASSOCIATED = 2
 # um in the units of OME's UnitsLength (OME model 2016-06); what is not here is no length.
 MICRONS = {"m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "\xb5m": 1.0, "\u03bcm": 1.0, "nm": 1e-3, "pm": 1e-6}
@@ -45,7 +44,7 @@ class OmeTiffReader:
             widths = [pages[0].keyframe.imagewidth for pages in self._levels]
             self.size: tuple[int, int] = (widths[0], self._levels[0][0].keyframe.imagelength)
             self.downsamples = tuple(widths[0] / width for width in widths)
-            largest = max(math.prod(_segment_shape(pages[0].keyframe)) for pages in self._levels)
+            largest = max(math.prod(segment_shape(pages[0].keyframe)) for pages in self._levels)
             self._decoded = lru_cache(max(3, KEPT_PX // largest))(self._decode)
         except InputError:
             raise
@@ -59,7 +58,7 @@ class OmeTiffReader:
         try:
             for channel, page in enumerate(self._levels[level]):
                 frame = page.keyframe
-                for index in _segments(frame, left, top, width, height):
+                for index in touched(frame, left, top, width, height):
                     data, (plane, _, row, column, _), _ = self._decoded(level, channel, index)
                     if data is None:  # the scanner has not been there
                         continue
@@ -83,27 +82,17 @@ class OmeTiffReader:
             return frame.decode(None, index)
         self._tiff.filehandle.seek(page.dataoffsets[index])
         data = self._tiff.filehandle.read(length)
+        check_whole(frame, index, data)
         if frame.compression != JPEG:
             return frame.decode(data, index)
-        # The decoder fills what a cut tile lacks with grey and says nothing.
-        if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
-            raise DamagedError("a JPEG tile has no end")
-        return frame.decode(data, index, jpegtables=page.jpegtables, jpegheader=frame.jpegheader)
 
+        def decode(jpeg: bytes) -> tuple:
+            return frame.decode(jpeg, index, jpegtables=page.jpegtables, jpegheader=frame.jpegheader)
 
-def _segments(page: "TiffPage", left: int, top: int, width: int, height: int) -> list[int]:
-    """Indices of the tiles or strips of a page, in all its planes, that a region touches."""
-    rows, columns = _segment_shape(page)
-    down, across = math.ceil(page.imagelength / rows), math.ceil(page.imagewidth / columns)
-    touched_rows = range(max(0, top // rows), min(down, math.ceil((top + height) / rows)))
-    touched_columns = range(max(0, left // columns), min(across, math.ceil((left + width) / columns)))
-    planes = range(page.samplesperpixel if page.planarconfig == SEPARATE else 1)
-    return [(p * down + row) * across + column for p in planes for row in touched_rows for column in touched_columns]
-
-
-def _segment_shape(page: "TiffPage") -> tuple[int, int]:
-    """Rows and columns of a tile or strip, px."""
-    return (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        decoded = decode(data)
+        if is_cut(data, decoded[0][0], lambda jpeg: decode(jpeg)[0][0]):
+            raise DamagedError("a JPEG tile ends too early")
+        return decoded
 
 
 def _opaque(pixels: np.ndarray, page: "TiffPage") -> np.ndarray:
@@ -142,7 +131,7 @@ def _series(path: Path, tiff: "TiffFile", pixels: ElementTree.Element) -> "TiffP
         problem = "lacks pages, or has them in other files"
     elif not _is_colour(whole[0], channels):
         problem = f"has {size['C']} channels ({named}) that are not red, green and blue"
-    elif max(math.prod(_segment_shape(level.keyframe)) for level in whole[0].levels) > Image.MAX_IMAGE_PIXELS:
+    elif max(math.prod(segment_shape(level.keyframe)) for level in whole[0].levels) > Image.MAX_IMAGE_PIXELS:
         problem = "is too large for a file without tiles"
     if problem:
         raise InputError(f"slide {path} {problem}: {FIX}")

@@ -8,6 +8,7 @@ import openslide
 
 from hsa.errors import InputError
 from hsa.slides.readers.protocol import DamagedError, on_white, slide_files, unreadable
+from hsa.slides.readers.segments import PLAIN_GRIDS, TileIndex
 
 
 class OpenSlideReader:
@@ -25,9 +26,15 @@ class OpenSlideReader:
         self.size: tuple[int, int] = self._handle.dimensions
         self.mpp = None if math.isnan(across + down) else (across, down)
         self.downsamples: tuple[float, ...] = self._handle.level_downsamples
+        self._tiles: TileIndex | None = None
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         """Read a region; see `hsa.slides.readers.Reader`."""
+        if self.format in PLAIN_GRIDS:
+            # OpenSlide shows what a tile has, and a flat block in place of the rest.
+            self._tiles = self._tiles or TileIndex(self._path, self._handle.level_dimensions)
+            left, top = (math.floor(edge / self.downsamples[level]) for edge in (x, y))
+            self._tiles.check(level, left, top, width, height)
         try:
             region = self._handle.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
@@ -40,6 +47,8 @@ class OpenSlideReader:
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+        if self._tiles is not None:
+            self._tiles.close()
 
 
 def dicom_file(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """Patches and regions as ordinary pictures."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from hsa.errors import InputError
 from hsa.slides.readers.protocol import BROKEN, DamagedError, on_white, overlay, unreadable
+from hsa.slides.readers.segments import check_first_page, is_cut
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 
@@ -42,6 +44,7 @@ class PictureReader:
         if problem:
             self._picture.close()
             raise InputError(f"slide {path} {problem}: export it as one 8-bit RGB picture")
+        self._path = path
         self.format = str(self._picture.format).lower()
         self.size: tuple[int, int] = self._picture.size
         self._pixels: np.ndarray | None = None
@@ -50,6 +53,7 @@ class PictureReader:
         """Read a region; see `hsa.slides.readers.Reader`."""
         if self._pixels is None:
             try:
+                self._check()
                 plain = self._picture.mode == "RGB" and not self._picture.has_transparency_data
                 self._pixels = np.asarray(self._picture) if plain else on_white(self._picture.convert("RGBA"))
             except BROKEN as error:
@@ -57,6 +61,19 @@ class PictureReader:
         region = np.full((height, width, 3), 255, np.uint8)
         overlay(region, self._pixels, x, y)
         return region
+
+    def _check(self) -> None:
+        """Refuse what Pillow shows with a flat part where data are missing."""
+        if self._picture.format == "TIFF":
+            check_first_page(self._path)
+        elif self._picture.format == "JPEG":
+
+            def decode(data: bytes) -> np.ndarray:
+                with Image.open(BytesIO(data), formats=["JPEG"]) as picture:
+                    return np.asarray(picture)
+
+            if is_cut(self._path.read_bytes(), np.asarray(self._picture), decode):
+                raise DamagedError("the JPEG ends too early")
 
     def close(self) -> None:
         """Close the file."""

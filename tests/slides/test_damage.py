@@ -1,0 +1,121 @@
+"""Files that lost a part of a picture: the place is told, whichever reader reads it."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from conftest import tissue_picture
+from hsa.errors import InputError
+from hsa.slides.slide import Slide
+
+APERIO = "Aperio Image Library v12.0.15\r\n1024x768 [0,0 1024x768] (256x256)|AppMag = 20|MPP = 0.4990"
+KINDS = {
+    "aperio jpeg": {"compression": "jpeg", "description": APERIO, "metadata": None},
+    "aperio jpeg 2000": {"compression": "aperio_jp2000_rgb", "description": APERIO, "metadata": None},
+    "jpeg": {"compression": "jpeg"},
+    "deflate": {"compression": "adobe_deflate"},
+    "lzw": {"compression": "lzw"},
+    "ome jpeg": {"compression": "jpeg", "metadata": {"axes": "YXS"}},
+    "ome jpeg 2000": {"compression": "jpeg2000", "metadata": {"axes": "YXS"}},
+    "ome deflate": {"compression": "adobe_deflate", "metadata": {"axes": "YXS"}},
+    "ome lzw": {"compression": "lzw", "metadata": {"axes": "YXS"}},
+}
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return tissue_picture(1024, 2.0, 0)
+
+
+def write(path, picture, kind, **more):
+    with tifffile.TiffWriter(path, ome=kind.startswith("ome")) as file:
+        file.write(picture, photometric="rgb", **{"tile": (256, 256)} | KINDS[kind] | more)
+    return path
+
+
+def spoil(path, index, how):
+    """Change the bytes of a tile."""
+    with tifffile.TiffFile(path) as file:
+        place, length = file.pages[0].dataoffsets[index], file.pages[0].databytecounts[index]
+    data = bytearray(path.read_bytes())
+    spoilt = how(bytes(data[place : place + length]))
+    assert len(spoilt) <= length
+    data[place : place + length] = spoilt.ljust(length, b"\0")
+    path.write_bytes(data)
+
+
+LOST = {
+    "the second half": lambda data: data[: len(data) // 2],
+    "the last tenth": lambda data: data[: len(data) * 9 // 10],
+    "all": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tile_that_lost_its_end_is_damage(tmp_path, picture, kind, lost):
+    path = write(tmp_path / "a.svs", picture, kind)
+    spoil(path, 5, LOST[lost])
+    with Slide.open(path, 0.5) as slide:
+        mpp = slide.mpp
+        with pytest.raises(InputError, match=r"a\.svs is damaged at x=256 y=256"):
+            slide.read(256, 256, 256, 256, mpp)
+        with pytest.raises(InputError, match=r"a\.svs is damaged at x=300 y=200"):
+            slide.read(300, 200, 64, 64, mpp)
+        # The tiles around it are read, before and after.
+        for x, y in ((0, 0), (512, 256), (256, 512)):
+            assert slide.read(x, y, 256, 256, mpp).std() > 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sound_tiles_are_read(tmp_path, picture, kind):
+    with Slide.open(write(tmp_path / "a.svs", picture, kind), 0.5) as slide:
+        region = slide.read(0, 0, 1024, 1024, slide.mpp).astype(int)
+    assert np.abs(region - picture).mean() < 8
+
+
+@pytest.mark.parametrize("kind", ["aperio jpeg", "jpeg", "ome jpeg"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_a_cut_jpeg_tile_that_has_an_end_is_damage(tmp_path, picture, kind, share):
+    path = write(tmp_path / "a.svs", picture, kind)
+    spoil(path, 5, lambda data: data[: int(len(data) * share)] + b"\xff\xd9")
+    with Slide.open(path, 0.5) as slide, pytest.raises(InputError, match=r"a\.svs is damaged at x=256 y=256"):
+        slide.read(256, 256, 256, 256, slide.mpp)
+
+
+@pytest.mark.parametrize("grey", [0, 127, 128, 129, 243, 255])
+def test_a_flat_jpeg_is_whole(tmp_path, grey):
+    flat = np.full((512, 512, 3), grey, np.uint8)
+    with Slide.open(write(tmp_path / "a.svs", flat, "ome jpeg"), 0.5) as slide:
+        assert np.abs(slide.read(0, 0, 512, 512, 0.5).astype(int) - grey).max() <= 2
+    Image.fromarray(flat).save(tmp_path / "a.jpg")
+    with Slide.open(tmp_path / "a.jpg", 0.5) as slide:
+        assert np.abs(slide.read(0, 0, 512, 512, 0.5).astype(int) - grey).max() <= 2
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("more", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 4}])
+def test_sound_jpegs_of_all_sorts_are_read(tmp_path, picture, quality, more):
+    Image.fromarray(picture[:501, :403]).save(tmp_path / "a.jpg", quality=quality, **more)
+    with Slide.open(tmp_path / "a.jpg", 0.5) as slide:
+        assert slide.read(0, 0, 403, 501, 0.5).std() > 5
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_a_cut_picture_is_damage(tmp_path, picture, end):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture).save(path)
+    path.write_bytes(path.read_bytes()[:60_000] + end)
+    with Slide.open(path, 0.5) as slide, pytest.raises(InputError, match=r"a\.jpg is damaged"):
+        slide.read(0, 0, 64, 64, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["deflate", "lzw", "ome deflate", "ome lzw", "ome jpeg"])
+def test_strips_are_held_to_it_as_well(tmp_path, picture, kind):
+    path = write(tmp_path / "a.tif", picture, kind, tile=None, rowsperstrip=100)
+    with Slide.open(path, 0.5) as slide:
+        assert np.abs(slide.read(0, 0, 1024, 1024, 0.5).astype(int) - picture).mean() < 8
+    spoil(path, 5, LOST["the second half"])
+    with Slide.open(path, 0.5) as slide, pytest.raises(InputError, match=r"a\.tif is damaged"):
+        slide.read(0, 500, 64, 64, 0.5)
