@@ -14,6 +14,7 @@ from hsa.bags.bag import attributes, write_bag
 from hsa.bags.features import VERSION, encode_slide, sample_tiles, source
 from hsa.encoders.encoder import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
 from hsa.errors import InputError
+from hsa.slides.readers import split_scene
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, run
 
@@ -67,7 +68,7 @@ def encode_cohort(
     for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True):
         path, mpp = Path(path), None if mpp is None or np.isnan(mpp) else float(mpp)
         target = Path(folder) / f"{slide_id}.h5"
-        wanted = made | (source(path, mpp) if path.exists() else {})
+        wanted = made | (source(path, mpp) if split_scene(path)[0].exists() else {})
         attrs = attributes(target)
         if attrs is not None and wanted.items() <= attrs.items() and adopted.takes(attrs):
             rows.append(_report(slide_id, "kept", attrs))

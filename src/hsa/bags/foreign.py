@@ -20,6 +20,7 @@ from hsa.bags.scale import check_scale
 from hsa.errors import InputError
 from hsa.files import read_json, write_json
 from hsa.fingerprint import fingerprint
+from hsa.slides.readers import split_scene
 from hsa.slides.slide import PLAUSIBLE_MPP, Slide
 from hsa.workers import bar
 
@@ -207,7 +208,7 @@ def _import_one(
 
 def _slide(path: Path, mpp: float | None) -> tuple[float | None, tuple[int, int] | None]:
     """Resolution and size of a slide, as far as it is there and we read its format."""
-    for given in (None, mpp) if path.exists() else ():
+    for given in (None, mpp) if split_scene(path)[0].exists() else ():
         try:
             with Slide.open(path, given) as slide:
                 found, size = slide.mpp, slide.size

@@ -12,6 +12,7 @@ from hsa.cohorts import cohort
 from hsa.cohorts.identity import copies
 from hsa.cohorts.manifest import examine, ignored, read_text
 from hsa.errors import InputError
+from hsa.slides.readers import split_scene
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from hsa.study.study import Study
@@ -85,7 +86,7 @@ def check(
     formats: Counter = Counter()
     for number, row in zip(frame.index, frame.to_dict("records"), strict=True):
         slide = root / row["path"]
-        if not row["path"] or not os.path.exists(slide):
+        if not row["path"] or not os.path.exists(split_scene(slide)[0]):
             continue  # told already
         given = pd.to_numeric(row.get("mpp") or "nan", errors="coerce")
         try:

@@ -13,6 +13,7 @@ from hsa.cohorts.labels import allowed, is_empty, number, sentinels, value_of, w
 from hsa.cohorts.paths import Places
 from hsa.errors import InputError
 from hsa.files import read_rows
+from hsa.slides.readers import split_scene
 from hsa.study.settings import Marker
 
 HE = "HE"
@@ -129,7 +130,7 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
             problems.append(f"{where}: unknown stain {row['stain']!r}{hint}. Known: {', '.join(stains)}.")
         slide = (root / row["path"]).resolve()
         before = first.setdefault(("path", str(slide)), at)
-        there = row["path"] and os.path.exists(slide)  # unlike Path.exists, also for a name that is too long
+        there = row["path"] and os.path.exists(split_scene(slide)[0])  # Path.exists fails for a name that is too long
         if not slide.is_relative_to(root) and (there or not os.path.islink(root / row["path"])):
             problems.append(f"{where}: path {row['path']!r} lies outside {root}. Move it, or set `cohort.root`.")
         elif not there:

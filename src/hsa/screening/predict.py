@@ -22,6 +22,7 @@ from hsa.fingerprint import fingerprint
 from hsa.models.longnet import GRID
 from hsa.screening import caveats, verdict
 from hsa.screening.predictor import Predictor
+from hsa.slides.readers import split_scene
 from hsa.slides.slide import Slide
 from hsa.workers import bar
 
@@ -64,7 +65,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     Raises:
         InputError: the slide cannot be read, holds no tissue, or gets a score that is not finite.
     """
-    if not path.exists():
+    if not split_scene(path)[0].exists():
         raise InputError(f"slide {path} does not exist: correct the path")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
     stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp)], "hsa.bags.features")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slides.readers import DamagedError, Reader, open_reader, too_large, unreadable
+from hsa.slides.readers import DamagedError, Reader, open_reader, split_scene, too_large, unreadable
 from hsa.slides.readers.levels import sound_levels
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ class Slide:
         """Open a slide.
 
         Args:
-            path: the file, or a folder that holds the DICOM files of one slide.
+            path: the file, or a folder that holds the DICOM files of one slide; `file#2` is the second image of an
+                OME-TIFF.
             mpp: level-0 resolution from the manifest, um/px; needed where the file does not hold it.
 
         Raises:
@@ -61,7 +62,7 @@ class Slide:
         """
         path = Path(path)
         try:
-            if not path.exists():
+            if not split_scene(path)[0].exists():
                 raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
             reader = open_reader(path)
         except OSError as error:

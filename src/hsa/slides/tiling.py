@@ -17,6 +17,9 @@ except ImportError:  # histolab pins old versions and goes in with --no-deps; on
 
 METHODS = ("optical-density", "histolab")
 MASK_MPP = 8.0
+# Grey levels of a dark ground and of bright glass.
+DARK_GREY, BRIGHT_GREY = 70, 180
+DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,11 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
     Raises:
         InputError: no tissue, unknown method, or histolab is not there.
     """
+    odd = ""
     if method == "optical-density":
-        array = optical_density_tissue(slide.thumbnail(mpp), mpp)
+        picture = slide.thumbnail(mpp)
+        array = optical_density_tissue(picture, mpp)
+        odd = DARK if _is_dark(picture) else ""
     elif method == "histolab":
         _require_histolab()
         with warnings.catch_warnings():
@@ -89,7 +95,13 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
             "manifest if it is empty; else try another `mask` under `tiles` in the study file"
         )
     full = f"{share:.0%} of the slide is tissue: no glass to compare with, look at the mask"
-    return Mask(array, mpp, full if share > 0.95 else "")
+    return Mask(array, mpp, "; ".join(filter(None, [odd, full if share > 0.95 else ""])))
+
+
+def _is_dark(picture: np.ndarray) -> bool:
+    """Whether most of a slide (h, w, 3) is dark, and no glass is bright: unscanned black is in bright-field slides."""
+    dark, bright = picture.max(axis=2) < DARK_GREY, picture.min(axis=2) > BRIGHT_GREY
+    return bool(dark.mean() > 0.4 and bright.mean() < 0.02)
 
 
 def tile_grid(

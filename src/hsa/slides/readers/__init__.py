@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING
 import openslide
 
 from hsa.errors import InputError
-from hsa.slides.readers.ome_tiff import OmeTiffReader
+from hsa.slides.readers.ome_tiff import LIKE_SIZE, OmeTiffReader
 from hsa.slides.readers.openslide_file import OpenSlideReader, dicom_file
 from hsa.slides.readers.picture import PictureReader
-from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, slide_files, too_large, unreadable
+from hsa.slides.readers.protocol import (
+    BROKEN,
+    DamagedError,
+    Reader,
+    slide_files,
+    split_scene,
+    too_large,
+    unreadable,
+)
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffPage
 
-__all__ = ["DamagedError", "Reader", "open_reader", "slide_files", "too_large", "unreadable"]
+__all__ = ["DamagedError", "Reader", "open_reader", "slide_files", "split_scene", "too_large", "unreadable"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Photometric interpretations of TIFF 6.0 that are colour: RGB, palette, YCbCr.
 COLOUR = (2, 3, 6)
+# Kinds of a fourth sample that are transparency.
+ALPHA = ((1,), (2,))
 
 
 def open_reader(path: Path) -> Reader:
@@ -30,15 +40,18 @@ def open_reader(path: Path) -> Reader:
     several as grey. So a TIFF that none of its vendor drivers knows is looked into first.
 
     Raises:
-        InputError: not a picture, not 8-bit RGB, or several of them in one file.
+        InputError: not a picture, not 8-bit RGB, several of them in one file, or none of the number that is asked for.
     """
+    path, scene = split_scene(path)
     if path.is_dir():
+        _refuse_scene(path, scene)
         return OpenSlideReader(dicom_file(path))
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor in (None, "generic-tiff") and _is_tiff(path):
-        reader = _look_into(path)
+        reader = _look_into(path, scene)
         if reader is not None:
             return reader
+    _refuse_scene(path, scene)
     return OpenSlideReader(path) if vendor else PictureReader(path)
 
 
@@ -47,7 +60,14 @@ def _is_tiff(path: Path) -> bool:
         return file.read(4) in TIFF_MAGIC
 
 
-def _look_into(path: Path) -> OmeTiffReader | None:
+def _refuse_scene(path: Path, scene: int | None) -> None:
+    if scene is not None:
+        raise InputError(
+            f"slide {path}: `#{scene}` chooses an image of an OME-TIFF, which this file is not: leave it out"
+        )
+
+
+def _look_into(path: Path, scene: int | None) -> OmeTiffReader | None:
     """The reader of an OME-TIFF; None if the file is another TIFF, one RGB picture."""
     from tifffile import TiffFile
 
@@ -57,7 +77,7 @@ def _look_into(path: Path) -> OmeTiffReader | None:
             if not tiff.is_ome:
                 _check(path, tiff)
                 return None
-            reader = OmeTiffReader(path, tiff)
+            reader = OmeTiffReader(path, tiff, scene)
         except InputError:
             raise
         except BROKEN as error:
@@ -70,7 +90,9 @@ def _check(path: Path, tiff: "TiffFile") -> None:
     """Refuse what OpenSlide and Pillow would show as something else."""
     from tifffile import TiffPage
 
-    first, others = tiff.pages.first, islice(tiff.pages, 1, None)
+    first, others = tiff.pages.first, [page for page in islice(tiff.pages, 1, None) if isinstance(page, TiffPage)]
+    whole = [page for page in others if not page.is_reduced]
+    largest = max([first, *others], key=_area)
     problem = ""
     if first.is_tiled and too_large(first.tilewidth, first.tilelength):
         # OpenSlide takes the memory of a whole tile, and ends the process where there is none.
@@ -81,7 +103,21 @@ def _check(path: Path, tiff: "TiffFile") -> None:
         problem = f"has {first.bitspersample} bits a channel"
     elif first.photometric not in COLOUR or first.samplesperpixel > 4:
         problem = f"is not in RGB (channels: {first.samplesperpixel})"
-    elif any(isinstance(page, TiffPage) and page.shape == first.shape and not page.is_reduced for page in others):
+    elif first.samplesperpixel == 4 and tuple(map(int, first.extrasamples)) not in ALPHA:
+        problem = "has a fourth channel that is not said to be transparency"
+    elif any(page.shape == first.shape for page in whole):
         problem = "is a stack of pictures of one size"
+    elif _area(largest) > _area(first):
+        problem = f"begins with a picture of {_size(first)} px, and the largest in it has {_size(largest)} px"
+    elif alike := [page for page in whole if _area(page) > LIKE_SIZE * _area(first)]:
+        problem = f"holds several pictures of like size ({', '.join(map(_size, [first, *alike]))} px)"
     if problem:
         raise InputError(f"slide {path} {problem}: export one 8-bit RGB picture as a tiled pyramidal TIFF")
+
+
+def _area(page: "TiffPage") -> int:
+    return page.imagewidth * page.imagelength
+
+
+def _size(page: "TiffPage") -> str:
+    return f"{page.imagewidth} x {page.imagelength}"

@@ -24,22 +24,32 @@ UNASSOCIATED = 2
 MICRONS = {"m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "\xb5m": 1.0, "\u03bcm": 1.0, "nm": 1e-3, "pm": 1e-6}
 # Decoded pixels that are kept, so that a strip as wide as the slide is not decoded again for each tile.
 KEPT_PX = 16_000_000
+# Pictures of the glass that scanners put beside the slide, by the name of the image.
+BESIDE = re.compile("label|macro|overview|thumbnail", re.IGNORECASE)
+# Other images are scans of the slide too where their area is over so much of the largest one's, or at least so much at
+# the same resolution within 5 %.
+LIKE_SIZE, LIKE_SCAN, SAME_SCAN = 0.5, 0.01, 0.05
 FIX = "export one bright-field image, 8-bit RGB, as one OME-TIFF"
 
 
 class OmeTiffReader:
-    """The largest image of an OME-TIFF: 8-bit RGB, interleaved, in planes or in three pages; levels in SubIFDs.
+    """An image of an OME-TIFF: 8-bit RGB, interleaved, in planes or in three pages; levels in SubIFDs.
+
+    It is the one of the number asked for, else the largest.
 
     Only the tiles or strips that a region touches are decoded. The resolution is PhysicalSizeX and PhysicalSizeY.
     """
 
     format = "ome-tiff"
 
-    def __init__(self, path: Path, tiff: "TiffFile") -> None:
+    def __init__(self, path: Path, tiff: "TiffFile", scene: int | None = None) -> None:
         self._tiff = tiff
         try:
-            pixels = _largest(path, tiff)
-            self._levels = [level.pages for level in _series(path, tiff, pixels).levels]
+            images = ElementTree.fromstring(tiff.ome_metadata).findall(".//{*}Image")
+            image = _chosen(path, images, scene)
+            pixels = _pixels(image)
+            before = sum(_shape(other) == _shape(image) for other in images[: images.index(image)])
+            self._levels = [level.pages for level in _series(path, tiff, pixels, before).levels]
             self.mpp = _physical_size(pixels)
             widths = [pages[0].keyframe.imagewidth for pages in self._levels]
             self.size: tuple[int, int] = (widths[0], self._levels[0][0].keyframe.imagelength)
@@ -105,23 +115,63 @@ def _opaque(pixels: np.ndarray, page: "TiffPage") -> np.ndarray:
     return np.minimum(colour + 255 - alpha, 255).astype(np.uint8)
 
 
-def _largest(path: Path, tiff: "TiffFile") -> ElementTree.Element:
-    """The `Pixels` element of the largest image; labels and overviews are smaller ones in the same file."""
-    found = ElementTree.fromstring(tiff.ome_metadata).findall(".//{*}Image/{*}Pixels")
-    areas = [int(pixels.attrib["SizeX"]) * int(pixels.attrib["SizeY"]) for pixels in found]
-    if areas.count(max(areas)) > 1:
-        raise InputError(f"slide {path} holds {areas.count(max(areas))} images of one size: {FIX}")
-    return found[areas.index(max(areas))]
+def _pixels(image: ElementTree.Element) -> ElementTree.Element:
+    pixels = image.find("{*}Pixels")
+    if pixels is None:
+        raise ValueError("an image without pixels")
+    return pixels
 
 
-def _series(path: Path, tiff: "TiffFile", pixels: ElementTree.Element) -> "TiffPageSeries":
-    """The pages of an image, level by level, once they are known to be 8-bit RGB and in this file."""
+def _shape(image: ElementTree.Element) -> tuple[int, int]:
+    """Width and height, px."""
+    pixels = _pixels(image)
+    return int(pixels.attrib["SizeX"]), int(pixels.attrib["SizeY"])
+
+
+def _chosen(path: Path, images: list[ElementTree.Element], scene: int | None) -> ElementTree.Element:
+    """The image of a number, else the largest one, if no other is a scan of the slide as well."""
+    listed = ", ".join(
+        "#{} {} ({} x {} px)".format(number, repr(image.get("Name") or "no name"), *_shape(image))
+        for number, image in enumerate(images, 1)
+    )
+    if scene is not None:
+        if not 1 <= scene <= len(images):
+            raise InputError(f"slide {path} has no image #{scene}: choose one of {listed}")
+        return images[scene - 1]
+    areas = [math.prod(_shape(image)) for image in images]
+    largest = images[areas.index(max(areas))]
+    scans = [
+        number
+        for number, image in enumerate(images, 1)
+        if image is largest or (not BESIDE.search(image.get("Name") or "") and _is_scan(image, largest))
+    ]
+    if len(scans) > 1:
+        raise InputError(
+            f"slide {path} holds {len(scans)} scans: {listed}. Give each that you want as a slide of its own, with its "
+            f"number behind the path, such as {path.name}#{scans[1]}"
+        )
+    return largest
+
+
+def _is_scan(image: ElementTree.Element, largest: ElementTree.Element) -> bool:
+    """Whether an image is as much a scan of the slide as the largest one is."""
+    share = math.prod(_shape(image)) / math.prod(_shape(largest))
+    one, other = _physical_size(_pixels(image)), _physical_size(_pixels(largest))
+    alike = one is not None and other is not None and abs(one[0] - other[0]) <= SAME_SCAN * other[0]
+    return share > LIKE_SIZE or (alike and share >= LIKE_SCAN)
+
+
+def _series(path: Path, tiff: "TiffFile", pixels: ElementTree.Element, before: int) -> "TiffPageSeries":
+    """The pages of an image, level by level, once they are known to be 8-bit RGB and in this file.
+
+    Of the images of its width and height, `before` stand before it.
+    """
     size = {axis: int(pixels.attrib[f"Size{axis}"]) for axis in "XYZCT"}
     channels = pixels.findall("{*}Channel")
     named = ", ".join(channel.get("Name", "no name") for channel in channels)
     files = {element.text for element in pixels.iter() if element.tag.endswith("}UUID")}
     frames = [(one.keyframe.imagewidth, one.keyframe.imagelength) for one in tiff.series]
-    whole = [one for one, frame in zip(tiff.series, frames, strict=True) if frame == (size["X"], size["Y"])]
+    whole = [one for one, frame in zip(tiff.series, frames, strict=True) if frame == (size["X"], size["Y"])][before:]
     problem = ""
     if size["Z"] > 1 or size["T"] > 1:
         problem = f"is a stack ({size['Z']} focal planes, {size['T']} times)"
@@ -163,5 +213,8 @@ def _physical_size(pixels: ElementTree.Element) -> tuple[float, float] | None:
     sizes = []
     for axis in "XY":
         unit = MICRONS.get(pixels.get(f"PhysicalSize{axis}Unit", "\xb5m"), math.nan)
-        sizes.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * unit)
+        try:
+            sizes.append(float(pixels.get(f"PhysicalSize{axis}", "nan").replace(",", ".")) * unit)
+        except ValueError:
+            return None
     return None if math.isnan(sum(sizes)) else (sizes[0], sizes[1])

@@ -1,5 +1,7 @@
 """What a reader offers, and what the readers share."""
 
+import os
+import re
 import struct
 from pathlib import Path
 from typing import Protocol
@@ -59,8 +61,20 @@ class Reader(Protocol):
         ...
 
 
+def split_scene(path: Path) -> tuple[Path, int | None]:
+    """Split `slide.ome.tiff#2` into the file and the number of the image that is meant in it, from 1.
+
+    The number is None where none is given. A file whose own name ends so is that file.
+    """
+    named = re.fullmatch(r"(.+)#([0-9]{1,6})", path.name)
+    if named is None or os.path.exists(path):
+        return path, None
+    return path.with_name(named[1]), int(named[2])
+
+
 def slide_files(path: Path) -> list[Path]:
     """List the files of a slide: all in a folder of DICOM files, an MRXS file and its folder, else the one file."""
+    path, _ = split_scene(path)
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
     if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
