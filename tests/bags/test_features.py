@@ -108,6 +108,17 @@ def test_a_bag_holds_the_tiles_that_the_study_asks_for(make_slide, stand_in, mon
         encode_slide(path, stand_in, Tiles(mask="histolab"))
 
 
+def test_a_bag_is_made_again_when_the_mark_of_its_resolution_changes(make_slide, stand_in, tmp_path):
+    plain = cohort(a=make_slide(mpp=0.5)).assign(mpp=0.505)
+    marked, found = plain.assign(mpp_override=True), []
+    for slides in (plain, plain, marked, marked, plain):
+        report = encode_cohort(slides, tmp_path / "bags", Encoder(), TILES, stamp="1", progress=False)
+        attrs = read_bag(tmp_path / "bags" / "a.h5").attrs
+        found.append((report["status"][0], attrs["mpp"], attrs["mpp_from"]))
+    first, second = ("encoded", 0.5, "file"), ("encoded", 0.505, "override")
+    assert found == [first, ("kept", *first[1:]), second, ("kept", *second[1:]), first]
+
+
 def test_done_slides_are_kept_until_what_they_depend_on_changes(make_slide, stand_in, tmp_path, monkeypatch):
     slides = cohort(a=make_slide("a.tif", seed=1), b=make_slide("b.tif", seed=2))
     out = tmp_path / "bags"

@@ -153,7 +153,7 @@ WRONG = {
     "one file twice": (lambda f: edit("path", f.loc[0, "path"])(f), ["row 3", "is the file of row 2 too"]),
     "path too long": (edit("path", "x" * 300), ["row 3", "no file"]),
     "bad mpp": (edit("mpp", "half"), ["row 3", "mpp 'half'", "microns per pixel"]),
-    "mpp in nm": (edit("mpp", "250"), ["row 3", "mpp '250'", "0.05 to 20"]),
+    "mpp in nm": (edit("mpp", "250"), ["row 3", "mpp '250'", "0.08 to 20"]),
     "a number of Python": (edit("mpp", "1_0"), ["row 3", "mpp '1_0'"]),
     "bad label": (edit("label_P53", "yes"), ["row 3", "label_P53 'yes'", "0, 1"]),
     "bad fold": (lambda f: f.insert(0, "fold", "two"), ["row 3", "fold 'two'", "0, 1, 2"]),

@@ -161,7 +161,7 @@ REFUSED = {
     ),
     "OME, two images": (
         lambda f, p: pages(f, [p, p], ome=True, metadata={"axes": "YXS"}),
-        "2 images of one size",
+        "holds 2 scans",
     ),
     "TIFF, 16 bits": (lambda f, p: pages(f, [p.astype(np.uint16)], tile=(256, 256)), "has 16 bits a channel"),
     "TIFF, grey": (lambda f, p: pages(f, [p[..., 0]], tile=(256, 256), photometric="minisblack"), "is not in RGB"),

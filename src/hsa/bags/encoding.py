@@ -5,7 +5,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hsa import files
@@ -15,6 +14,7 @@ from hsa.bags.features import VERSION, encode_slide, sample_tiles, source
 from hsa.encoders.encoder import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
 from hsa.errors import InputError
 from hsa.slides.readers import split_scene
+from hsa.slides.resolution import OVERRIDE, givens
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, run
 
@@ -37,7 +37,8 @@ def encode_cohort(
     size and the manifest mpp it was made from. An interrupted run therefore goes on where it stopped.
 
     Args:
-        slides: a row a slide with `slide_id`, `path` and `mpp` (NaN where the file holds it).
+        slides: a row a slide with `slide_id`, `path` and `mpp` (NaN where the file holds it);
+            optionally `mpp_override`.
         folder: where the bags go.
         encoder: name, runtime and batch of the tile encoder.
         tiles: which tiles to take.
@@ -65,12 +66,14 @@ def encode_cohort(
     made = {"encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
     processes, readers = (workers, 1) if device_of(encoder.name, options) == "cpu" else (1, workers)
     rows, pending = [], []
-    for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True):
-        path, mpp = Path(path), None if mpp is None or np.isnan(mpp) else float(mpp)
+    for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], givens(slides), strict=True):
+        path = Path(path)
         target = Path(folder) / f"{slide_id}.h5"
         wanted = made | (source(path, mpp) if split_scene(path)[0].exists() else {})
         attrs = attributes(target)
-        if attrs is not None and wanted.items() <= attrs.items() and adopted.takes(attrs):
+        same = attrs is not None and wanted.items() <= attrs.items()
+        same = same and (attrs.get("mpp_from") == OVERRIDE) == (mpp is not None and mpp.override)
+        if same and adopted.takes(attrs):
             rows.append(_report(slide_id, "kept", attrs))
         else:
             how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp, "settings": settings}

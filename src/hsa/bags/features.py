@@ -18,6 +18,7 @@ from hsa.bags.bag import Bag
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.readers import slide_files
+from hsa.slides.resolution import Given, given, givens
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import Mask, TileGrid, tile_grid, tissue_mask
 from hsa.study.settings import Tiles
@@ -33,7 +34,7 @@ def encode_slide(
     tiles: Tiles,
     *,
     slide_id: str | None = None,
-    mpp: float | None = None,
+    mpp: float | Given | None = None,
     batch: int = 32,
     readers: int = 1,
     stamp: str = "",
@@ -46,7 +47,7 @@ def encode_slide(
         encoder: from `hsa.encoders.encoder.tile_encoder`.
         tiles: which tiles to take.
         slide_id: the slide's name in the manifest; by default the file's stem.
-        mpp: level-0 resolution from the manifest, um/px, where the file does not hold it.
+        mpp: level-0 resolution from the manifest, um/px, where the file does not hold it, or a `Given` one.
         batch: tiles a call of the encoder. Memory grows with it, the result does not depend on it.
         readers: threads that read tiles ahead, so that a GPU need not wait. The result does not depend on them.
         stamp: fingerprint of what the bag depends on, stored with it.
@@ -114,9 +115,9 @@ def sample_tiles(slides: pd.DataFrame, tiles: Tiles, count: int = 192, seed: int
     rng, drawn = np.random.default_rng(seed), []
     each = -(-count // min(len(slides), 48))
     shuffled = slides.iloc[rng.permutation(len(slides))]
-    for path, mpp in zip(shuffled["path"], shuffled["mpp"], strict=True):
+    for path, mpp in zip(shuffled["path"], givens(shuffled), strict=True):
         try:
-            with Slide.open(path, None if np.isnan(mpp) else float(mpp)) as slide:
+            with Slide.open(path, mpp) as slide:
                 grid = _grid(slide, tiles)[1]
                 chosen = rng.permutation(len(grid.coords))[:each]
                 drawn += [slide.read(x, y, grid.size_px, grid.size_px, grid.mpp) for x, y in grid.coords[chosen]]
@@ -129,10 +130,10 @@ def sample_tiles(slides: pd.DataFrame, tiles: Tiles, count: int = 192, seed: int
     return np.stack(drawn[:count])
 
 
-def source(path: Path, mpp: float | None) -> dict[str, Any]:
+def source(path: Path, mpp: float | Given | None) -> dict[str, Any]:
     """Tell a slide by its name, its size in bytes and the resolution that the manifest gives it."""
     size = sum(file.stat().st_size for file in slide_files(path))
-    return {"source": path.name, "source_bytes": size, "manifest_mpp": mpp or 0.0}
+    return {"source": path.name, "source_bytes": size, "manifest_mpp": told.mpp if (told := given(mpp)) else 0.0}
 
 
 def sha256(path: Path) -> str:

@@ -21,7 +21,8 @@ from hsa.errors import InputError
 from hsa.files import read_json, write_json
 from hsa.fingerprint import fingerprint
 from hsa.slides.readers import split_scene
-from hsa.slides.slide import PLAUSIBLE_MPP, Slide
+from hsa.slides.resolution import Given, givens, is_plausible
+from hsa.slides.slide import Slide
 from hsa.workers import bar
 
 UNITS = ("level0", "tile", "um")
@@ -135,7 +136,7 @@ def import_bags(
             f"{source}: no bag of any of {len(slides)} slides, such as {' or '.join(named[: len(SUFFIXES)])}: give the "
             "folder that holds the files themselves, and name them as `slide_id` does in the manifest"
         )
-    triples = list(zip(slides["slide_id"], slides["path"], slides["mpp"], strict=True))
+    triples = list(zip(slides["slide_id"], slides["path"], givens(slides), strict=True))
     for slide_id, path, mpp in bar(triples, desc="bags", progress=progress):
         try:
             bag = _import_one(Path(source), places, slide_id, Path(path), mpp, given)
@@ -180,7 +181,7 @@ def check_bags(folder: str | Path, slides: pd.DataFrame, tile_px: int, tile_mpp:
 
 
 def _import_one(
-    source: Path, coords: Path | None, slide_id: str, path: Path, mpp: float | None, given: dict[str, Any]
+    source: Path, coords: Path | None, slide_id: str, path: Path, mpp: Given | None, given: dict[str, Any]
 ) -> Bag:
     files = [source / f"{slide_id}{suffix}" for suffix in SUFFIXES]
     files = [file for file in files if file.is_file()]
@@ -194,7 +195,7 @@ def _import_one(
         place = next((file for file in places if file.is_file()), None)
         if place is None:
             raise InputError(f"no {' or '.join(file.name for file in places)} in {coords}")
-    known, size = _slide(path, None if mpp is None or math.isnan(mpp) else float(mpp))
+    known, size = _slide(path, mpp)
     bag = read_foreign(files[0], coords=place, slide_id=slide_id, mpp=known, **given)
     if not len(bag.coords):
         raise InputError(f"{files[0].name} holds no tile: the tool found no tissue; leave the slide out")
@@ -206,9 +207,11 @@ def _import_one(
     return bag
 
 
-def _slide(path: Path, mpp: float | None) -> tuple[float | None, tuple[int, int] | None]:
+def _slide(path: Path, told: Given | None) -> tuple[float | None, tuple[int, int] | None]:
     """Resolution and size of a slide, as far as it is there and we read its format."""
-    for given in (None, mpp) if split_scene(path)[0].exists() else ():
+    mpp = None if told is None else told.mpp
+    tried = (told,) if told is not None and told.override else (None, told)
+    for given in tried if split_scene(path)[0].exists() else ():
         try:
             with Slide.open(path, given) as slide:
                 found, size = slide.mpp, slide.size
@@ -249,7 +252,7 @@ def _tile_size(where: str, told: Told, tile_mpp: float | None) -> float:
         missing.append("tile_mpp (resolution of a tile, um/px)")
     if missing:
         raise InputError(f"{where} does not say {', '.join(missing)}: give it")
-    if not PLAUSIBLE_MPP[0] <= told.mpp <= PLAUSIBLE_MPP[1]:
+    if not is_plausible(told.mpp):
         raise InputError(f"{where}: mpp {told.mpp:g} is no resolution of a microscope: give um per px, such as 0.25")
     if told.magnification and not 2 / 3 <= told.magnification * told.mpp / 10 <= 3 / 2:
         expected = f"about {10 / told.magnification:g}"

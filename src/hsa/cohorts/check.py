@@ -10,9 +10,10 @@ import pandas as pd
 
 from hsa.cohorts import cohort
 from hsa.cohorts.identity import copies
-from hsa.cohorts.manifest import examine, ignored, read_text
+from hsa.cohorts.manifest import examine, ignored, is_marked, read_text
 from hsa.errors import InputError
 from hsa.slides.readers import split_scene
+from hsa.slides.resolution import Given
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from hsa.study.study import Study
@@ -90,7 +91,8 @@ def check(
             continue  # told already
         given = pd.to_numeric(row.get("mpp") or "nan", errors="coerce")
         try:
-            with Slide.open(slide, None if pd.isna(given) else float(given)) as opened:
+            told = None if pd.isna(given) else Given(float(given), is_marked(row.get("mpp_override", "")))
+            with Slide.open(slide, told) as opened:
                 formats[f"{opened.format}, {opened.mpp:.3g} um/px"] += 1
         except InputError as error:
             problems.append(f"row {number}: {error}")

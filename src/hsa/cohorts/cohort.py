@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hsa.cohorts.labels import class_of
-from hsa.cohorts.manifest import HE, examine, told
+from hsa.cohorts.manifest import HE, examine, is_marked, told
 from hsa.errors import InputError
 from hsa.study.settings import ManifestCohort, Marker
 from hsa.study.study import Study
@@ -229,6 +229,8 @@ def read_manifest(path: str | Path, markers: Mapping[str, Marker], root: str | P
     slides = frame[["patient_id", "case_id", "slide_id", "stain"]].copy()
     slides["path"] = [str((root / name).resolve()) for name in frame["path"]]
     slides["mpp"] = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
+    if "mpp_override" in frame:
+        slides["mpp_override"] = [is_marked(text) for text in frame["mpp_override"]]
     labels = pd.DataFrame({m: [class_of(text, kind) for text in frame[f"label_{m}"]] for m, kind in markers.items()})
     labels = labels.set_axis(frame.index).astype(float).groupby(frame["case_id"]).first()
     folds = None

@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from hsa.cohorts.folder import IMAGES, SLIDES, find, stem
-from hsa.cohorts.manifest import HE, is_resolution
+from hsa.cohorts.manifest import HE
 from hsa.cohorts.names import PATTERNS, plain, read_all, spellings
 from hsa.errors import InputError
 from hsa.files import read_rows, write_frame
+from hsa.slides.resolution import is_plausible
 from hsa.slides.slide import Slide
 
 _SHOWN = 10
@@ -74,7 +75,7 @@ def draft_manifest(
     root = Path(folder).resolve()
     if not root.is_dir():
         raise InputError(f"{folder}: no such folder")
-    if mpp is not None and not is_resolution(f"{mpp:g}"):
+    if mpp is not None and not is_plausible(mpp):
         raise InputError(f"--mpp {mpp:g}: give microns per pixel of the full-size image, such as 0.25")
     names, unread = find(root)
     if not names:

@@ -14,13 +14,15 @@ from hsa.cohorts.paths import Places
 from hsa.errors import InputError
 from hsa.files import read_rows
 from hsa.slides.readers import split_scene
+from hsa.slides.resolution import PLAUSIBLE_MPP, is_plausible
 from hsa.study.settings import Marker
 
 HE = "HE"
 REQUIRED = ["patient_id", "case_id", "slide_id", "stain", "path"]
-OPTIONAL = ["mpp", "fold"]
+OPTIONAL = ["mpp", "mpp_override", "fold"]
 # Names of files: a leading point would hide them, a leading dash would be an option.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+MARKED, UNMARKED = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no")
 _INDEX = re.compile(r"Unnamed: ?\d+|index", re.IGNORECASE)
 ID_RULE = "use 1 to 128 letters, digits, '.', '_' or '-', and begin with a letter, a digit or '_'."
 
@@ -103,8 +105,8 @@ def _letters(name: str) -> str:
 def _tidy(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Take what programs write for nothing and for whole numbers as meant, and spell paths as the disk does."""
     frame = frame.assign(path=frame["path"].map(Places(root).spell))
-    if "mpp" in frame:
-        frame["mpp"] = frame["mpp"].where(~frame["mpp"].map(is_empty), "")
+    for column in {"mpp", "mpp_override"} & set(frame.columns):
+        frame[column] = frame[column].where(~frame[column].map(is_empty), "")
     if "fold" in frame:
         frame["fold"] = frame["fold"].map(lambda text: re.sub("^0+(?=[0-9])", "", whole_number(text)))
     return frame
@@ -137,8 +139,7 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
             problems.append(f"{where}: no file {row['path']!r} below {root}{places.why_absent(row['path'])}")
         elif before != at:
             problems.append(f"{where}: path {row['path']!r} is the file of row {before} too. Give each slide its own.")
-        if row.get("mpp") and not is_resolution(row["mpp"]):
-            problems.append(f"{where}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty.")
+        problems += [f"{where}: {problem}" for problem in resolution_problems(row)]
         if "fold" in row and not re.fullmatch("[0-9]{1,3}", row["fold"]):
             problems.append(f"{where}: fold {row['fold']!r}: give 0, 1, 2, ..., or leave the column out.")
         for marker, kind in markers.items():
@@ -151,12 +152,26 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
     return problems
 
 
-def is_resolution(text: str) -> bool:
-    """Tell whether a text is a resolution that a manifest may give, um/px."""
+def resolution_problems(row: Mapping[str, str]) -> list[str]:
+    """List what is wrong with `mpp` and `mpp_override` of a row; both may be empty or not there."""
+    mpp, marked, problems = row.get("mpp", ""), row.get("mpp_override", ""), []
+    low, high = PLAUSIBLE_MPP
     try:
-        return 0.05 <= number(text) <= 20
+        plausible = not mpp or is_plausible(number(mpp))
     except ValueError:
-        return False
+        plausible = False
+    if not plausible:
+        problems.append(f"mpp {mpp!r}: give microns per pixel ({low:g} to {high:g}), or leave it empty.")
+    if marked.lower() not in (*MARKED, *UNMARKED):
+        problems.append(f"mpp_override {marked!r}: give 1 where mpp wins over what the file says, or leave it empty.")
+    elif is_marked(marked) and not mpp:
+        problems.append("mpp_override without mpp. Give the right resolution, um/px.")
+    return problems
+
+
+def is_marked(text: str) -> bool:
+    """Tell whether a cell of `mpp_override` says yes."""
+    return text.lower() in MARKED
 
 
 def _meant(text: str, marker: Marker) -> float | str | None:

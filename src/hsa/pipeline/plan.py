@@ -14,6 +14,7 @@ from hsa.encoders.encoder import tile_encoder
 from hsa.encoders.registry import REGISTRY, is_foundation
 from hsa.errors import InputError
 from hsa.pipeline.costs import activation_bytes, clock, forward_flops, measure_step
+from hsa.slides.resolution import givens
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import tile_grid, tissue_mask
 from hsa.study.settings import Method, VirtualCohort
@@ -242,9 +243,9 @@ def _tiles(
         chosen = [rows.iloc[:: -(-len(rows) // sample)] for _, rows in slides.groupby("stain")]
         cut = study.tiles
         drawn = pd.concat(chosen)
-        for path, mpp in zip(drawn["path"], drawn["mpp"], strict=True):
+        for path, mpp in zip(drawn["path"], givens(drawn), strict=True):
             try:
-                with Slide.open(path, None if np.isnan(mpp) else mpp) as slide:
+                with Slide.open(path, mpp) as slide:
                     mask = tissue_mask(slide, cut.mask)
                     grid = tile_grid(slide, mask, cut.size_px, cut.mpp, cut.min_tissue, cut.max_tiles)
                     counts.append(len(grid.coords))

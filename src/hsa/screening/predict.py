@@ -23,6 +23,7 @@ from hsa.models.longnet import GRID
 from hsa.screening import caveats, verdict
 from hsa.screening.predictor import Predictor
 from hsa.slides.readers import split_scene
+from hsa.slides.resolution import OVERRIDE, Given
 from hsa.slides.slide import Slide
 from hsa.workers import bar
 
@@ -52,7 +53,7 @@ class Reading:
     warning: str
 
 
-def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: float | None = None) -> Reading:
+def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: float | Given | None = None) -> Reading:
     """Cut, encode, embed and score one H&E slide. Its bag is kept in `bags`, so that a second run is quick.
 
     Args:
@@ -68,7 +69,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     if not split_scene(path)[0].exists():
         raise InputError(f"slide {path} does not exist: correct the path")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
-    stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp)], "hsa.bags.features")
+    stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp), *_marked(mpp)], "hsa.bags.features")
     target = bags / f"{name}.h5"
     if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
         network, batch = predictor.network, predictor.encoder.batch
@@ -91,6 +92,10 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     )
 
 
+def _marked(mpp: float | Given | None) -> list[str]:
+    return [OVERRIDE] if isinstance(mpp, Given) and mpp.override else []
+
+
 def importance(predictor: Predictor, reading: Reading) -> pd.DataFrame:
     """Ask of each tile how far the log odds fall if it is replaced by the average tile, as a mean over the folds.
 
@@ -109,7 +114,7 @@ def predict(
     predictor: Predictor,
     slides: Sequence[Path],
     out: Path,
-    mpp: float | None = None,
+    mpp: float | Given | None = None,
     heatmap_tiles: int = 1000,
     progress: bool = True,
 ) -> str:
@@ -164,7 +169,7 @@ def predict(
 
 
 def _write_map(
-    predictor: Predictor, path: Path, reading: Reading, table: pd.DataFrame, target: Path, given: float | None
+    predictor: Predictor, path: Path, reading: Reading, table: pd.DataFrame, target: Path, given: float | Given | None
 ) -> None:
     import matplotlib.pyplot as plt
 

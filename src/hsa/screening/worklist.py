@@ -9,24 +9,25 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from hsa import files
-from hsa.cohorts.manifest import HE, ID_RULE, IDENTIFIER, is_resolution
+from hsa.cohorts.manifest import HE, ID_RULE, IDENTIFIER, is_marked, resolution_problems
 from hsa.errors import InputError
 from hsa.evaluation.predictions import read_predictions
 from hsa.screening import caveats, triage, verdict
 from hsa.screening.predict import read_slide
 from hsa.screening.predictor import Predictor
+from hsa.slides.resolution import givens
 from hsa.workers import bar
 
 SENSITIVITY = 0.95  # on validation, of the threshold that a worklist is cut at
 
 
 def read_worklist(path: str | Path) -> pd.DataFrame:
-    """Read the slides to rank from a CSV: slide_id and path, optionally case_id, mpp and stain.
+    """Read the slides to rank from a CSV: slide_id and path, optionally case_id, mpp, mpp_override and stain.
 
     Other columns are ignored. Paths are relative to the CSV. If there is a column `stain`, only its HE rows are taken.
 
     Returns:
-        slide_id, case_id (empty if not given), path (absolute), mpp (NaN if not given).
+        slide_id, case_id (empty if not given), path (absolute), mpp (NaN if not given), mpp_override (bool).
 
     Raises:
         InputError: lists every problem with its row (the header is row 1), column and remedy.
@@ -50,8 +51,10 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
     folder = path.resolve().parent
     case = frame.get("case_id", "")
     mpp = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
+    marked = [is_marked(text) for text in frame["mpp_override"]] if "mpp_override" in frame else False
+    paths = [folder / name for name in frame["path"]]
     return pd.DataFrame(
-        {"slide_id": frame["slide_id"], "case_id": case, "path": [folder / p for p in frame["path"]], "mpp": mpp}
+        {"slide_id": frame["slide_id"], "case_id": case, "path": paths, "mpp": mpp, "mpp_override": marked}
     )
 
 
@@ -78,12 +81,11 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
     """
     seen = _cross_validation(predictor)
     bags, rows = out.with_name(f"{out.stem}_bags"), []
-    for slide in bar(slides.itertuples(), total=len(slides), desc="slides", progress=progress):
+    each = zip(slides.itertuples(), givens(slides), strict=True)
+    for slide, mpp in bar(each, total=len(slides), desc="slides", progress=progress):
         row = {"case_id": slide.case_id, "slide_id": slide.slide_id, "trained_on": caveats.trained_on(predictor)}
         try:
-            reading = read_slide(
-                predictor, slide.path, slide.slide_id, bags, None if np.isnan(slide.mpp) else slide.mpp
-            )
+            reading = read_slide(predictor, slide.path, slide.slide_id, bags, mpp)
             row["in_training"] = caveats.exposure(predictor, reading.sha256).column
             call = verdict.stain_or_wait(reading.logits, seen["threshold"])
             rows.append(row | verdict.numbers(reading.logits) | {"call": call, "note": reading.warning})
@@ -185,10 +187,7 @@ def _row_problems(frame: pd.DataFrame) -> list[str]:
             problems.append(f"row {number}: slide_id {row['slide_id']!r} stands in row {where} too. Make ids unique.")
         if not row["path"]:
             problems.append(f"row {number}: path is empty. Give the slide's file.")
-        if row.get("mpp") and not is_resolution(row["mpp"]):
-            problems.append(
-                f"row {number}: mpp {row['mpp']!r}: give microns per pixel (0.05 to 20), or leave it empty."
-            )
+        problems += [f"row {number}: {problem}" for problem in resolution_problems(row)]
     return problems
 
 

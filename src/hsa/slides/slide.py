@@ -13,11 +13,10 @@ from PIL import Image
 from hsa.errors import InputError
 from hsa.slides.readers import DamagedError, Reader, open_reader, split_scene, too_large, unreadable
 from hsa.slides.readers.levels import sound_levels
+from hsa.slides.resolution import Given, agreed, given
 
 log = logging.getLogger(__name__)
 
-# A file can claim any resolution (72 dpi of an image editor is 353 um/px); outside these it says nothing.
-PLAUSIBLE_MPP = (0.02, 50.0)
 # A level this close to the wanted mpp is read as it is: resampling would only blur it.
 SAME_MPP = 0.005
 # Finer than this against level 0, the detail would be invented.
@@ -35,7 +34,7 @@ class Slide:
         path: the file, or the folder of DICOM files.
         format: name of the format: OpenSlide's vendor name, `"ome-tiff"`, `"png"`, `"jpeg"`, `"bmp"` or `"tiff"`.
         mpp: resolution of level 0, um/px.
-        mpp_from: where the resolution was found: `"file"` or `"manifest"`.
+        mpp_from: where the resolution was found: `"file"`, `"manifest"`, `"command line"` or `"override"`.
         size: width and height of level 0, px.
     """
 
@@ -48,17 +47,18 @@ class Slide:
         self.size = reader.size
 
     @classmethod
-    def open(cls, path: str | Path, mpp: float | None = None) -> Self:
+    def open(cls, path: str | Path, mpp: float | Given | None = None) -> Self:
         """Open a slide.
 
         Args:
             path: the file, or a folder that holds the DICOM files of one slide; `file#2` is the second image of an
                 OME-TIFF.
-            mpp: level-0 resolution from the manifest, um/px; needed where the file does not hold it.
+            mpp: level-0 resolution from the manifest, um/px; needed where the file does not hold it. A
+                `hsa.slides.resolution.Given` also tells that it comes from elsewhere, or wins over the file.
 
         Raises:
-            InputError: no such file, not a slide, not 8-bit RGB, no resolution anywhere, two that differ by more
-                than 5 %, or pixels that are not square.
+            InputError: no such file, not a slide, not 8-bit RGB, or no resolution that can be true: see
+                `hsa.slides.resolution.agreed`.
         """
         path = Path(path)
         try:
@@ -68,7 +68,7 @@ class Slide:
         except OSError as error:
             raise unreadable(path, error) from error
         try:
-            return cls(reader, path, *_agreed_mpp(path, reader.mpp, mpp))
+            return cls(reader, path, *agreed(path, reader, given(mpp)))
         except InputError:
             reader.close()
             raise
@@ -193,31 +193,3 @@ class Slide:
             fine = [level for level in fine if level in self.levels]
         level = fine[-1] if fine else 0
         return level, 1.0 if abs(ratios[level] - 1) <= SAME_MPP else ratios[level]
-
-
-def _agreed_mpp(path: Path, said: tuple[float, float] | None, given: float | None) -> tuple[float, str]:
-    """Resolution of level 0 from the file and the manifest, which must not contradict each other; which told it."""
-    if given is not None and math.isnan(given):
-        given = None
-    if given is not None and not PLAUSIBLE_MPP[0] <= given <= PLAUSIBLE_MPP[1]:
-        raise InputError(
-            f"slide {path}: the manifest's mpp {given:g} is no resolution of a microscope: give um per "
-            "pixel of the full-size image, such as 0.25 (40x) or 0.5 (20x)"
-        )
-    if said is None or not all(PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] for mpp in said):
-        if given is None:
-            raise InputError(
-                f"slide {path} does not say its resolution: fill the manifest's `mpp` column, or give `hsa predict` "
-                "`--mpp` (um per pixel of the full-size image; the scanner's report has it)"
-            )
-        return given, "manifest"
-    across, down = said
-    if abs(across - down) > 0.01 * min(said):
-        raise InputError(
-            f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to square pixels"
-        )
-    if given is not None and abs(given - across) > 0.05 * across:
-        raise InputError(
-            f"slide {path} says {across:g} um/px, the manifest says {given:g}: correct or empty the manifest's `mpp`"
-        )
-    return across, "file"

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from hsa.cohorts.manifest import is_resolution
 from hsa.cohorts.public import acrobat, bci, bcnb, mist
 from hsa.cohorts.public.bcnb import convert_large
 from hsa.cohorts.public.manifest import join_manifests, summary
 from hsa.cohorts.public.registry import COHORTS, PublicCohort, facts, get, table
 from hsa.errors import InputError
+from hsa.slides.resolution import PLAUSIBLE_MPP, is_plausible
 
 __all__ = [
     "COHORTS",
@@ -43,6 +43,7 @@ def import_cohort(
         InputError: no such cohort, or the data are not as expected: every problem at once, with the layout
             that was expected and where to ask for the data.
     """
-    if mpp is not None and not is_resolution(f"{mpp:g}"):
-        raise InputError(f"mpp {mpp:g}: give microns per pixel (0.05 to 20), or leave it out")
+    if mpp is not None and not is_plausible(mpp):
+        low, high = PLAUSIBLE_MPP
+        raise InputError(f"mpp {mpp:g}: give microns per pixel ({low:g} to {high:g}), or leave it out")
     return _IMPORTERS[get(name).name](source, out, root, mpp)

@@ -45,12 +45,14 @@ class OmeTiffReader:
     def __init__(self, path: Path, tiff: "TiffFile", scene: int | None = None) -> None:
         self._tiff = tiff
         try:
-            images = ElementTree.fromstring(tiff.ome_metadata).findall(".//{*}Image")
+            root = ElementTree.fromstring(tiff.ome_metadata)
+            images = root.findall(".//{*}Image")
             image = _chosen(path, images, scene)
             pixels = _pixels(image)
             before = sum(_shape(other) == _shape(image) for other in images[: images.index(image)])
             self._levels = [level.pages for level in _series(path, tiff, pixels, before).levels]
             self.mpp = _physical_size(pixels)
+            self.power = _power(root, image)
             widths = [pages[0].keyframe.imagewidth for pages in self._levels]
             self.size: tuple[int, int] = (widths[0], self._levels[0][0].keyframe.imagelength)
             self.downsamples = tuple(widths[0] / width for width in widths)
@@ -206,6 +208,18 @@ def _is_colour(series: "TiffPageSeries", channels: list[ElementTree.Element]) ->
     names = [channel.get("Name", "").lower() for channel in channels]
     unnamed = all(re.fullmatch(r"(channel)?[\s:\d]*", name) for name in names)
     return unnamed or names in (["red", "green", "blue"], ["r", "g", "b"])
+
+
+def _power(root: ElementTree.Element, image: ElementTree.Element) -> float | None:
+    """Magnification of the objective that an image was taken with; None if it names none."""
+    used = image.find("{*}ObjectiveSettings")
+    for objective in root.iterfind(".//{*}Instrument/{*}Objective") if used is not None else ():
+        if objective.get("ID") == used.get("ID"):
+            try:
+                return float(objective.get("NominalMagnification", ""))
+            except ValueError:
+                return None
+    return None
 
 
 def _physical_size(pixels: ElementTree.Element) -> tuple[float, float] | None:

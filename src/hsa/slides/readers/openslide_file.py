@@ -22,9 +22,11 @@ class OpenSlideReader:
             raise unreadable(path, error) from error
         self.properties = self._handle.properties
         across, down = (float(self.properties.get(f"openslide.mpp-{axis}", "nan")) for axis in "xy")
+        power = float(self.properties.get("openslide.objective-power", "nan"))
         self.format: str = self.properties["openslide.vendor"]
         self.size: tuple[int, int] = self._handle.dimensions
         self.mpp = None if math.isnan(across + down) else (across, down)
+        self.power = None if math.isnan(power) else power
         self.downsamples: tuple[float, ...] = self._handle.level_downsamples
         self._tiles: TileIndex | None = None
 

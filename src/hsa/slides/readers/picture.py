@@ -22,6 +22,7 @@ class PictureReader:
     """
 
     mpp: tuple[float, float] | None = None
+    power: float | None = None
     downsamples: tuple[float, ...] = (1.0,)
 
     def __init__(self, path: Path) -> None:

@@ -29,12 +29,14 @@ class Reader(Protocol):
         format: name of the format, recorded with every bag.
         size: width and height of level 0, px.
         mpp: um per pixel of level 0 along x and y, as the file says, plausible or not; None if it says nothing.
+        power: of the objective, such as 40; None if the file does not name one.
         downsamples: level-0 pixels a pixel of each level, ascending; the first is 1.
     """
 
     format: str
     size: tuple[int, int]
     mpp: tuple[float, float] | None
+    power: float | None
     downsamples: tuple[float, ...]
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:

@@ -1,0 +1,144 @@
+"""The resolution of a slide: what the file says, what its user says, and whether it can be true."""
+
+import logging
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from hsa.errors import InputError
+from hsa.slides.readers import Reader
+
+log = logging.getLogger(__name__)
+
+# um/px. A file can claim any (600 dpi of an image editor are 42 um/px); outside these it says nothing.
+PLAUSIBLE_MPP = (0.08, 20.0)
+# A file and its user mean the same within this share.
+SAME = 0.05
+# An objective of P-fold gives about 10 / P um/px; adapters and cameras move that by 2, seldom more.
+ODD_POWER, WRONG_POWER = 1.6, 2.5
+# A glass slide, mm; a picture that is so many times larger is odd, or wrong.
+GLASS_MM = (76.0, 26.0)
+ODD_SIZE, WRONG_SIZE = 2.0, 5.0
+MANIFEST, COMMAND_LINE, OVERRIDE = "manifest", "command line", "override"
+
+
+class Given(NamedTuple):
+    """Level-0 resolution from outside of the file.
+
+    Attributes:
+        mpp: um/px.
+        override: whether it wins over what the file says.
+        told_by: `"manifest"` or `"command line"`.
+    """
+
+    mpp: float
+    override: bool = False
+    told_by: str = MANIFEST
+
+
+def given(mpp: "float | Given | None") -> Given | None:
+    """Take a bare number for the manifest's; NaN is none."""
+    if mpp is None or isinstance(mpp, Given):
+        return mpp
+    return None if math.isnan(mpp) else Given(float(mpp))
+
+
+def givens(slides: pd.DataFrame) -> list[Given | None]:
+    """Resolutions that a manifest gives, a row a slide: its columns `mpp` and, if there is one, `mpp_override`."""
+    marked = slides["mpp_override"] if "mpp_override" in slides else [False] * len(slides)
+    numbers = [given(mpp) for mpp in slides["mpp"]]
+    return [one and one._replace(override=bool(mark)) for one, mark in zip(numbers, marked, strict=True)]
+
+
+def is_plausible(mpp: float) -> bool:
+    """Tell whether a microscope has such a resolution, um/px."""
+    return PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
+
+
+def agreed(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
+    """Find the resolution of level 0 from the file and from outside of it, and hold it against all that is known.
+
+    Returns:
+        um/px, and where it comes from: `"file"`, `"manifest"`, `"command line"` or, where it was marked to win over the
+        file, `"override"`.
+
+    Raises:
+        InputError: none that a microscope has; two that contradict each other, or one that contradicts the objective;
+            pixels that are not square; or a slide of five times the size of glass.
+    """
+    mpp, where = _told(path, reader.mpp, told)
+    _check_power(path, reader.power, mpp, where, told)
+    _check_size(path, reader.size, mpp, where)
+    return mpp, where
+
+
+def _told(path: Path, said: tuple[float, float] | None, told: Given | None) -> tuple[float, str]:
+    low, high = PLAUSIBLE_MPP
+    if told is not None and not is_plausible(told.mpp):
+        raise InputError(
+            f"slide {path}: the {told.told_by}'s mpp {told.mpp:g} is no resolution of a microscope "
+            f"({low:g} to {high:g}): give um per pixel of the full-size image, such as 0.25 (40x) or 0.5 (20x)"
+        )
+    if told is not None and told.override:
+        return told.mpp, OVERRIDE
+    if said is None or not all(map(is_plausible, said)):
+        if told is None:
+            odd = "" if said is None else f" ({said[0]:g} um/px is none of a microscope)"
+            raise InputError(
+                f"slide {path} does not say its resolution{odd}: fill the manifest's `mpp` column, or give "
+                "`hsa predict` `--mpp` (um per pixel of the full-size image; the scanner's report has it)"
+            )
+        return told.mpp, told.told_by
+    across, down = said
+    if abs(across - down) > 0.01 * min(said):
+        raise InputError(
+            f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to square pixels, or "
+            f"if that is wrong, {_mark(told)}"
+        )
+    if told is not None and abs(told.mpp - across) > SAME * across:
+        raise InputError(
+            f"slide {path} says {across:g} um/px, the {told.told_by} says {told.mpp:g}: correct or leave out the "
+            f"{told.told_by}'s, or if the file is wrong, {_mark(told)}"
+        )
+    return across, "file"
+
+
+def _mark(told: Given | None) -> str:
+    """How to tell that one's own resolution wins."""
+    row = "put 1 into the column `mpp_override` of the manifest, beside the right `mpp`"
+    option = "add `--override-mpp` to the right `--mpp`"
+    if told is None:
+        return f"{row} (`hsa predict`: {option})"
+    return option if told.told_by == COMMAND_LINE else row
+
+
+def _check_power(path: Path, power: float | None, mpp: float, where: str, told: Given | None) -> None:
+    """Hold a resolution against the objective that the file names."""
+    if power is None or not 1 <= power <= 200:
+        return
+    factor = max(mpp * power / 10, 10 / (mpp * power))
+    if factor < ODD_POWER:
+        return
+    problem = f"slide {path}: {mpp:g} um/px ({where}) do not go with an objective of {power:g}x, about {10 / power:g}"
+    # Whoever gives the file's own number, or marks another one, has looked.
+    confirmed = told is not None and (told.override or where == "file")
+    if factor > WRONG_POWER and not confirmed:
+        raise InputError(f"{problem}: find out which is right, and {_mark(told)}")
+    log.warning("%s", problem)
+
+
+def _check_size(path: Path, size: tuple[int, int], mpp: float, where: str) -> None:
+    """Hold a resolution against the size of a glass slide."""
+    sides = sorted((side * mpp / 1000 for side in size), reverse=True)
+    factor = max(side / glass for side, glass in zip(sides, GLASS_MM, strict=True))
+    problem = (
+        f"slide {path} is {sides[0]:.0f} x {sides[1]:.0f} mm at {mpp:g} um/px ({where}), a glass slide "
+        f"{GLASS_MM[0]:g} x {GLASS_MM[1]:g}"
+    )
+    if factor > WRONG_SIZE:
+        how = "correct it" if where != "file" else _mark(None)
+        raise InputError(f"{problem}: the resolution is wrong, {how}")
+    if factor > ODD_SIZE:
+        log.warning("%s", problem)
