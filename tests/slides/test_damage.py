@@ -77,9 +77,10 @@ def test_sound_tiles_are_read(tmp_path, picture, kind):
 
 @pytest.mark.parametrize("kind", ["aperio jpeg", "jpeg", "ome jpeg"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
-def test_a_cut_jpeg_tile_that_has_an_end_is_damage(tmp_path, picture, kind, share):
+@pytest.mark.parametrize("ends", [1, 1000])
+def test_a_cut_jpeg_tile_that_has_an_end_is_damage(tmp_path, picture, kind, share, ends):
     path = write(tmp_path / "a.svs", picture, kind)
-    spoil(path, 5, lambda data: data[: int(len(data) * share)] + b"\xff\xd9")
+    spoil(path, 5, lambda data: (data[: int(len(data) * share)] + b"\xff\xd9" * ends)[: len(data)])
     with Slide.open(path, 0.5) as slide, pytest.raises(InputError, match=r"a\.svs is damaged at x=256 y=256"):
         slide.read(256, 256, 256, 256, slide.mpp)
 
@@ -94,8 +95,13 @@ def test_a_flat_jpeg_is_whole(tmp_path, grey):
         assert np.abs(slide.read(0, 0, 512, 512, 0.5).astype(int) - grey).max() <= 2
 
 
+SORTS = [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 4}, {"comment": b"\xff\xd9" * 9}]
+
+
 @pytest.mark.parametrize("quality", [30, 95])
-@pytest.mark.parametrize("more", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 4}])
+@pytest.mark.parametrize(
+    "more", [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 4}, {"comment": b"\xff\xd9" * 9}]
+)
 def test_sound_jpegs_of_all_sorts_are_read(tmp_path, picture, quality, more):
     Image.fromarray(picture[:501, :403]).save(tmp_path / "a.jpg", quality=quality, **more)
     with Slide.open(tmp_path / "a.jpg", 0.5) as slide:

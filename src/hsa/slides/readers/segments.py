@@ -80,7 +80,7 @@ def is_cut(data: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray
         pixels: (h, w, C) uint8, as decoded from it.
         decode: pixels of other data.
     """
-    end = data.rfind(END)
+    end = _end_of_scan(data)
     last = pixels[-1:, -4:]
     if end < 0 or (last != last[:, -1:]).any():
         return False
@@ -100,6 +100,20 @@ def check_first_page(path: Path) -> None:
         for index, (place, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
             tiff.filehandle.seek(place)
             check_whole(page, index, tiff.filehandle.read(length))
+
+
+def _end_of_scan(data: bytes) -> int:
+    """Where the end of image stands that a decoder meets, -1 if none; an EXIF thumbnail has one of its own."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker == 0xDA:  # start of scan; in the scan itself, no 0xff is followed by 0xd9
+            return data.find(END, at)
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # filling, or a marker without a segment
+            at += 1 if marker == 0xFF else 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return -1
 
 
 class TileIndex:
