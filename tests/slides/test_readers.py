@@ -159,10 +159,6 @@ REFUSED = {
         lambda f, p: tifffile.imwrite(f, np.stack([p, p]), ome=True, photometric="rgb", metadata={"axes": "TYXS"}),
         "stack .1 focal planes, 2 times",
     ),
-    "OME, two images": (
-        lambda f, p: pages(f, [p, p], ome=True, metadata={"axes": "YXS"}),
-        "holds 2 scans",
-    ),
     "TIFF, 16 bits": (lambda f, p: pages(f, [p.astype(np.uint16)], tile=(256, 256)), "has 16 bits a channel"),
     "TIFF, grey": (lambda f, p: pages(f, [p[..., 0]], tile=(256, 256), photometric="minisblack"), "is not in RGB"),
     "TIFF, five channels": (

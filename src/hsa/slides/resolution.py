@@ -68,14 +68,14 @@ def agreed(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
         InputError: none that a microscope has; two that contradict each other, or one that contradicts the objective;
             pixels that are not square; or a slide of five times the size of glass.
     """
-    mpp, where = _told(path, reader.mpp, told)
+    mpp, where = _told(path, reader, told)
     _check_power(path, reader.power, mpp, where, told)
     _check_size(path, reader.size, mpp, where)
     return mpp, where
 
 
-def _told(path: Path, said: tuple[float, float] | None, told: Given | None) -> tuple[float, str]:
-    low, high = PLAUSIBLE_MPP
+def _told(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
+    said, (low, high) = reader.mpp, PLAUSIBLE_MPP
     if told is not None and not is_plausible(told.mpp):
         raise InputError(
             f"slide {path}: the {told.told_by}'s mpp {told.mpp:g} is no resolution of a microscope "
@@ -85,7 +85,8 @@ def _told(path: Path, said: tuple[float, float] | None, told: Given | None) -> t
         return told.mpp, OVERRIDE
     if said is None or not all(map(is_plausible, said)):
         if told is None:
-            odd = "" if said is None else f" ({said[0]:g} um/px is none of a microscope)"
+            makes = f"; an objective of {reader.power:g}x makes about {10 / reader.power:g}" if reader.power else ""
+            odd = "" if said is None else f" ({said[0]:g} um/px is none of a microscope{makes})"
             raise InputError(
                 f"slide {path} does not say its resolution{odd}: fill the manifest's `mpp` column, or give "
                 "`hsa predict` `--mpp` (um per pixel of the full-size image; the scanner's report has it)"
