@@ -71,9 +71,13 @@ def encode_cohort(
         target = Path(folder) / f"{slide_id}.h5"
         wanted = made | (source(path, mpp) if split_scene(path)[0].exists() else {})
         attrs = attributes(target)
-        same = attrs is not None and wanted.items() <= attrs.items()
-        same = same and (attrs.get("mpp_from") == OVERRIDE) == (mpp is not None and mpp.override)
-        if same and adopted.takes(attrs):
+        marked = mpp is not None and mpp.override
+        if (
+            attrs is not None
+            and wanted.items() <= attrs.items()
+            and (attrs.get("mpp_from") == OVERRIDE) == marked
+            and adopted.takes(attrs)
+        ):
             rows.append(_report(slide_id, "kept", attrs))
         else:
             how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp, "settings": settings}

@@ -91,8 +91,8 @@ def check(
             continue  # told already
         given = pd.to_numeric(row.get("mpp") or "nan", errors="coerce")
         try:
-            told = None if pd.isna(given) else Given(float(given), is_marked(row.get("mpp_override", "")))
-            with Slide.open(slide, told) as opened:
+            resolution = None if pd.isna(given) else Given(float(given), is_marked(row.get("mpp_override", "")))
+            with Slide.open(slide, resolution) as opened:
                 formats[f"{opened.format}, {opened.mpp:.3g} um/px"] += 1
         except InputError as error:
             problems.append(f"row {number}: {error}")

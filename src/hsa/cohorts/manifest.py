@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -152,7 +153,7 @@ def _check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) 
     return problems
 
 
-def resolution_problems(row: Mapping[str, str]) -> list[str]:
+def resolution_problems(row: Mapping[Any, str]) -> list[str]:
     """List what is wrong with `mpp` and `mpp_override` of a row; both may be empty or not there."""
     mpp, marked, problems = row.get("mpp", ""), row.get("mpp_override", ""), []
     low, high = PLAUSIBLE_MPP

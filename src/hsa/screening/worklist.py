@@ -187,7 +187,7 @@ def _row_problems(frame: pd.DataFrame) -> list[str]:
             problems.append(f"row {number}: slide_id {row['slide_id']!r} stands in row {where} too. Make ids unique.")
         if not row["path"]:
             problems.append(f"row {number}: path is empty. Give the slide's file.")
-        problems += [f"row {number}: {problem}" for problem in resolution_problems(row)]
+        problems += [f"row {number}: {problem}" for problem in resolution_problems(row.to_dict())]
     return problems
 
 
