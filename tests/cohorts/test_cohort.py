@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hsa.cohorts.cohort import fold_table, read_manifest
+from hsa.cohorts.cohort import HE, Cohort, check_folds, fold_table, read_manifest
 from hsa.cohorts.cohort import load as load_cohort
 from hsa.cohorts.labels import class_of
 from hsa.errors import InputError
@@ -443,3 +443,15 @@ def test_shuffled_pairs_join_different_patients_of_one_part(manifest):
     assert all(patient[a] != patient[b] for a, b in zip(test["case_id"], partner, strict=True))
     part = dict(zip(test["case_id"], test["fold"], strict=True))
     assert all(part[a] == part[b] for a, b in zip(test["case_id"], partner, strict=True))
+
+
+def test_folds_are_checked_before_slides_are_encoded_but_not_for_a_marker_that_has_no_label_yet(smoke_file):
+    slides = pd.DataFrame({"patient_id": ["a", "b"], "case_id": ["a", "b"], "slide_id": ["a", "b"], "stain": [HE, HE]})
+    study = load(smoke_file)
+
+    def cohort(value):
+        return Cohort(slides, pd.DataFrame(dict.fromkeys(study.markers, value), index=["a", "b"]))
+
+    check_folds(study, cohort(np.nan))
+    with pytest.raises(InputError, match="too few cases"):
+        check_folds(study, cohort(1.0))

@@ -160,11 +160,15 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
 def check_folds(study: Study, cohort: Cohort) -> None:
     """Deal every marker's folds, so that what training would refuse is told before slides are encoded for days.
 
+    A marker without a single label is passed over: slides are often encoded before their labels are known.
+
     Raises:
         InputError: as `fold_table`, of all markers.
     """
     problems = []
     for marker in study.markers:
+        if cohort.labels[marker].isna().all():
+            continue
         try:
             fold_table(study, cohort, marker)
         except InputError as error:
