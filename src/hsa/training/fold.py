@@ -6,7 +6,7 @@ several GPUs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,7 +58,7 @@ def learning_rate(step: int, steps_per_epoch: int, training: Training) -> float:
 
 def gather(fabric: Fabric, z: Tensor) -> Tensor:
     """Values (B, ...) of all processes, with gradient, so that each process sees the cases of all."""
-    return z if fabric.world_size == 1 else fabric.all_gather(z, sync_grads=True).flatten(0, 1)
+    return z if fabric.world_size == 1 else _tensor(fabric.all_gather(z, sync_grads=True)).flatten(0, 1)
 
 
 def loss_terms(
@@ -78,7 +78,7 @@ def loss_terms(
     def joint(*parts: Tensor) -> tuple[Tensor, ...]:
         return tuple(gather(run.fabric, part) for part in parts) if everywhere else parts
 
-    terms = {}
+    terms: dict[str, Tensor] = {}
     if "intra_modality" in run.losses:
         terms["intra_modality"] = losses.intra_modality(output["z"], output["z_masked"])
     if "info_nce" in run.losses:
@@ -86,7 +86,7 @@ def loss_terms(
         terms["info_nce"] = losses.info_nce(z, y, run.training.temperature, there > 0)
     if "classification" in run.losses:
         terms["classification"] = losses.classification(*joint(output["logits"], labels))
-    return terms | {"total": sum(terms.values())}
+    return terms | {"total": sum(terms.values(), torch.zeros(()))}
 
 
 def add(sums: dict[str, Tensor], terms: dict[str, Tensor], labels: Tensor, paired: Tensor) -> None:
@@ -95,15 +95,21 @@ def add(sums: dict[str, Tensor], terms: dict[str, Tensor], labels: Tensor, paire
     for name, term in terms.items():
         if name != "total":
             count = concerned.get(name, torch.tensor(len(labels))).to(term)
-            sums[name] = sums.get(name, 0) + torch.stack([term * count, count])
+            found = torch.stack([term * count, count])
+            sums[name] = sums[name] + found if name in sums else found
 
 
 def means(sums: dict[str, Tensor], fabric: Fabric | None = None) -> Terms:
     """Mean of each loss over the cases that it concerns, 0 if there is none; "total" is their sum."""
     if fabric is not None:
-        sums = {name: fabric.all_reduce(value) for name, value in sums.items()}
+        sums = {name: _tensor(fabric.all_reduce(value)) for name, value in sums.items()}
     found = {name: float(value[0] / value[1].clamp(min=1e-9)) for name, value in sums.items()}
     return found | {"total": sum(found.values())}
+
+
+def _tensor(value: object) -> Tensor:
+    assert isinstance(value, Tensor), "Fabric gives a tensor for a tensor"
+    return value
 
 
 def has_pair(cases: pd.DataFrame) -> np.ndarray:
@@ -172,8 +178,10 @@ def train_epoch(run: Run, model: nn.Module, optimiser: Optimizer, cases: pd.Data
         lr = learning_rate(epoch * len(batches) + step, len(batches), training)
         for group in optimiser.param_groups:
             group["lr"] = lr
-        he, masked, ihc, labels, paired = (part if part is None else part.to(fabric.device) for part in drawn)
-        output = model(he, masked, ihc)
+        he, masked, ihc, *known = drawn
+        labels, paired = (part.to(fabric.device) for part in known)
+        optional = (part if part is None else part.to(fabric.device) for part in (masked, ihc))
+        output = model(he.to(fabric.device), *optional)
         terms = loss_terms(output, labels, paired, run, everywhere=True)
         optimiser.zero_grad()
         fabric.backward(terms["total"])
@@ -186,7 +194,7 @@ def embed_slides(
     fabric: Fabric,
     model: SlideModel,
     bags: Bags,
-    slide_ids: Sequence[str],
+    slide_ids: Iterable[str],
     stain: str,
     training: Training,
     mask_seed: Sequence[int] | None = None,
@@ -230,7 +238,7 @@ def validate(run: Run, model: SlideModel, cases: pd.DataFrame) -> Terms:
         output["z_masked"] = embed_slides(*fixed, cases["he"], "he", run.training, [*run.seed, 0])
     if "info_nce" in run.losses:
         output["y"] = embed_slides(*fixed, cases["ihc"], "ihc", run.training)
-    if "classification" in run.losses:
+    if "classification" in run.losses and model.head is not None:
         with torch.inference_mode():
             output["logits"] = model.head(output["z"].to(run.fabric.device)).cpu()
     labels, paired = (torch.tensor(values) for values in (classes(cases), has_pair(cases)))
@@ -265,15 +273,15 @@ def train_fold(
     history: list[dict[str, Any]] = []
     best = _weights(model)
     if (found := resume.load()) is not None:
-        parts, history = found
-        best = parts["best"]
-        model.load_state_dict(parts["model"])
-        restore_optimiser(adamw, parts["optimiser"])
+        state, history = found
+        best = state["best"]
+        model.load_state_dict(state["model"])
+        restore_optimiser(adamw, state["optimiser"])
     for _ in history:
         after_epoch()
     for epoch in range(len(history), training.epochs):
         terms = train_epoch(run, wrapped, optimiser, train, epoch)
-        row = {"epoch": epoch, "lr": terms.pop("lr"), "train": terms, "val": validate(run, model, val)}
+        row: dict[str, Any] = {"epoch": epoch, "lr": terms.pop("lr"), "train": terms, "val": validate(run, model, val)}
         if not math.isfinite(row["train"]["total"] + row["val"]["total"]):
             raise InputError(
                 f"the loss is not a finite number in epoch {epoch}: lower training.lr, or set "
