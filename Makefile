@@ -57,8 +57,9 @@ study: environment  ## the reference run that the book reports: hours on 2 cores
 	  && cp "results/$$name/summary.run.json" "book/reference/$$name.run.json" || exit 1; done
 	@cp results/sweep/sweep.csv book/reference/
 
+# Each process that runs tests takes a core and a gigabyte; more than four would wait for the smoke study.
 test: lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML
-	$(RUN) pytest
+	OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS="$(CORES)" $(RUN) pytest -n auto --maxprocesses 4
 
 # The checks of .pre-commit-config.yaml, on all files; nothing is changed. Where the files came without git, what needs no git.
 lint: .venv/.tests  ## style of code and notebooks, types, outputs in notebooks, large files

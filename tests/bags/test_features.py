@@ -201,6 +201,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(make_slide, stand_in, tmp_p
     assert report.status.tolist() == ["kept", "encoded", "encoded"]
 
 
+@pytest.mark.slow
 def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path):
     slides = cohort(**{name: make_slide(f"{name}.tif", size=512, seed=i) for i, name in enumerate("abc")})
     for workers in (1, 2):
@@ -263,6 +264,7 @@ def test_tiles_are_drawn_from_many_slides_and_the_draw_is_repeatable(make_slide,
         sample_tiles(slides[slides["slide_id"] == "bad"], TILES)
 
 
+@pytest.mark.slow
 def test_an_int8_study_makes_its_model_once_and_its_bags_stay_near_float32(make_slide, tmp_path):
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")

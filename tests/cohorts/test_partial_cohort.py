@@ -63,6 +63,7 @@ def study(tmp_path_factory):
     return chosen
 
 
+@pytest.mark.slow
 def test_a_cohort_with_gaps_goes_from_bags_to_the_summary(study):
     summary = steps.summarise(study, progress=False)
     predicted = summary["prediction"]["HER2"]
@@ -87,6 +88,7 @@ ELSEWHERE = ("reference.md", "when.md", "virtual_tissue.md", "middle.md", "sweep
 SIMULATED = re.compile(r"virtual|simulat|its truth|oracle", re.IGNORECASE)
 
 
+@pytest.mark.slow
 def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
     summary = steps.summarise(study, progress=False)
     for chapter in staging.CHAPTERS:
@@ -125,6 +127,7 @@ def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
     assert [part["caption"] for part in parts][:3] == ["The study", "HER2", "A reference run on simulated tissue"]
 
 
+@pytest.mark.slow
 def test_the_comparison_chapter_shows_all_classes(study, tmp_path):
     source, page = REPOSITORY / "notebooks/03_baseline_comparison.ipynb", tmp_path / "page.ipynb"
     notebooks.run_notebook(source, page, {"study": str(study.file), "stain": "HER2"})

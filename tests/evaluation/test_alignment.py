@@ -171,6 +171,7 @@ def test_incomplete_pairs_are_refused(change, message):
         similarities(change(embeddings()))
 
 
+@pytest.mark.slow
 def test_umap_keeps_clusters_is_seeded_and_silent():
     frame = embeddings(cases=30)
     centre = 8 * (frame["label"] - 0.5)

@@ -365,6 +365,7 @@ def in_each_process(fabric, study, cohort, folder):
     assert (frames is None) == (fabric.global_rank > 0)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_step_of_one(study, cohort, tmp_path):
     """Negatives, labels, gradients and unused parameters, by two real processes (gloo)."""
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")

@@ -40,6 +40,7 @@ def cluster(tmp_path):
     return [*options, "--seconds-between-status-checks", "1"], asked, told
 
 
+@pytest.mark.smoke
 def test_the_study_runs_on_a_cluster(study, cluster):
     options, asked, told = cluster
     few = ["shares=2", "threads=1"]

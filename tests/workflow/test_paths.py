@@ -53,6 +53,7 @@ def test_every_command_gets_its_paths_whole(checkout):
 
 
 @pytest.mark.parametrize("checkout", ["it's my $dir"], indirect=True)
+@pytest.mark.slow
 def test_it_runs_there(checkout):
     code, told = snakemake(checkout, "cohort")
     assert code == 0, told[-3000:]
