@@ -115,3 +115,15 @@ def test_types_are_checked_but_for_a_list_that_only_shrinks():
         assert name not in strict and f"{name.rpartition('.')[0]}.*" not in strict
     ground = {f"hsa.{path.stem}" for path in PACKAGE.glob("*.py")} - {"hsa.__init__"}
     assert ground | {"hsa.study.*", "hsa.models.*", "hsa.evaluation.*"} <= set(strict)
+
+
+def test_what_contributors_are_told_to_open_and_to_run_is_there():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"(?<![\w.])(?:src|tests|book|studies)/[\w./-]*\w", text)
+    assert len(set(paths)) >= 15
+    assert not [path for path in paths if not (REPOSITORY / path).exists()]
+    targets = re.findall(r"^(\w+):.*##", (REPOSITORY / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
+    known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    assert set(re.findall(r"not (\w+)", text)) & {"smoke", "slow"} == {line.split(":")[0] for line in known}
+    assert len(text.splitlines()) <= 66, "it is one page"
