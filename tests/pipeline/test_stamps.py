@@ -65,6 +65,7 @@ def package(tmp_path, monkeypatch):
     forget()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["virtual", "manifest", "imported"])
 def test_a_change_of_code_makes_the_steps_stale_that_run_through_it_and_a_comment_none(smoke_file, package, kind):
     cohort = {"kind": "manifest", "manifest": "m.csv"}
