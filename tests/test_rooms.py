@@ -83,10 +83,14 @@ def test_a_wing_says_what_others_may_use_and_nothing_else(wing):
 
 def test_what_begins_with_an_underscore_stays_in_its_module():
     for name, path in FILES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hsa"):
-                private = [a.name for a in node.names if a.name.startswith("_") and a.name != "__version__"]
-                assert not private, f"{name} imports {private} of {node.module}"
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        taken = [node for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hsa")]
+        private = [a.name for node in taken for a in node.names if a.name.startswith("_") and a.name != "__version__"]
+        rooms = {alias.asname or alias.name for node in taken for alias in node.names}
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in rooms:
+                private += [node.attr] * (node.attr.startswith("_") and not node.attr.startswith("__"))
+        assert not private, f"{name} uses {private} of another module"
 
 
 def test_losses_know_no_model_and_models_no_files_of_a_study():

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from hsa import files, fingerprint
-from hsa.files import PACKAGE
+from hsa.files import PACKAGE, REPOSITORY
 from hsa.pipeline import stamps
 from hsa.study.study import load
 
@@ -95,6 +95,12 @@ def test_a_change_of_code_makes_the_steps_stale_that_run_through_it_and_a_commen
     touched = set().union(*own.values())
     assert {"hsa.models.losses", "hsa.evaluation.ceilings", "hsa.pipeline.steps.evaluation"} <= touched
     assert not {"hsa.files", "hsa.study.study", "hsa.cli.study", "hsa.reporting.tables", "hsa.pipeline.plan"} & touched
+
+
+def test_the_workflow_names_no_module_of_the_package_by_hand():
+    told = (REPOSITORY / "workflow/Snakefile").read_text()
+    assert not re.findall(r"\w+\.py\b", told.replace('"*.py"', ""))
+    assert len(re.findall(r"stamp=", told)) >= 9
 
 
 def test_a_new_way_to_make_ceilings_or_to_keep_books(package, smoke_file):
