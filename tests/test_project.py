@@ -128,3 +128,11 @@ def test_what_contributors_are_told_to_open_and_to_run_is_there():
     known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
     assert set(re.findall(r"not (\w+)", text)) & {"smoke", "slow"} == {line.split(":")[0] for line in known}
     assert len(text.splitlines()) <= 66, "it is one page"
+
+
+def test_what_tests_share_comes_from_modules_with_names_of_their_own():
+    # Every conftest.py is the module `conftest`: which one is imported depends on what was collected before.
+    paths = sorted((REPOSITORY / "tests").rglob("*.py"))
+    assert not [path.name for path in paths if re.search(r"^(from|import) conftest\b", path.read_text(), re.M)]
+    shared = [path.name for path in paths if path.name != "conftest.py"]
+    assert len(set(shared)) == len(shared), "two test files have one name"

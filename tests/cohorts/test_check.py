@@ -6,12 +6,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conftest import write_tiff
 from hsa.cli import app
 from hsa.cohorts import check
 from hsa.errors import InputError
 from hsa.study.settings import Marker
 from hsa.study.study import load
+from slide_files import write_tiff
 
 
 @pytest.fixture

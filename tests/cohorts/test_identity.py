@@ -6,7 +6,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conftest import write_tiff
 from hsa.bags.bag import Bag, write_bag
 from hsa.bags.checksums import of_bags, of_files, of_slides
 from hsa.cli import app
@@ -16,6 +15,7 @@ from hsa.errors import InputError
 from hsa.pipeline import steps
 from hsa.study.settings import Marker
 from hsa.study.study import load
+from slide_files import write_tiff
 
 CUT = {"Ki-67": Marker(cutoff=20)}
 

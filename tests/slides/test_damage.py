@@ -5,9 +5,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from conftest import tissue_picture
 from hsa.errors import InputError
 from hsa.slides.slide import Slide
+from slide_files import tissue_picture
 
 APERIO = "Aperio Image Library v12.0.15\r\n1024x768 [0,0 1024x768] (256x256)|AppMag = 20|MPP = 0.4990"
 KINDS = {

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from conftest import tissue_picture, write_dicom, write_sparse_slide
 from hsa.bags.features import encode_slide
 from hsa.encoders.encoder import TileEncoder
 from hsa.slides.readers import open_reader
 from hsa.slides.readers.levels import sound_levels
 from hsa.slides.slide import Slide
 from hsa.study.settings import Tiles
+from slide_files import tissue_picture, write_dicom, write_sparse_slide
 
 SIDE = 1536
 

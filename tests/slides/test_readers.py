@@ -9,13 +9,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from conftest import tissue_picture, write_dicom, write_sparse_slide
 from hsa.bags.features import encode_slide, sha256
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.readers import open_reader, slide_files
 from hsa.slides.slide import Slide
 from hsa.study.settings import Tiles
+from slide_files import tissue_picture, write_dicom, write_sparse_slide
 
 
 @pytest.fixture(scope="module")

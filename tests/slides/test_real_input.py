@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from skimage.data import immunohistochemistry
 
-from conftest import write_tiff
 from hsa.bags.bag import read_bag, write_bag
 from hsa.bags.features import encode_slide
 from hsa.encoders import lite0
@@ -18,6 +17,7 @@ from hsa.slides.slide import Slide
 from hsa.slides.tiling import tile_grid, tissue_mask
 from hsa.slides.tissue import optical_density_tissue
 from hsa.study.settings import Tiles
+from slide_files import write_tiff
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from conftest import tissue_picture
 from hsa.cli import app
 from hsa.cohorts import check
 from hsa.cohorts.cohort import read_manifest
@@ -17,6 +16,7 @@ from hsa.screening.worklist import read_worklist
 from hsa.slides.resolution import COMMAND_LINE, Given, given, givens
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
+from slide_files import tissue_picture
 
 
 def svs(path, power, mpp, side=512):

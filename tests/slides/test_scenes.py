@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from conftest import tissue_picture
 from hsa.bags.features import encode_slide, sha256
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
@@ -12,6 +11,7 @@ from hsa.slides.readers import slide_files
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import tissue_mask
 from hsa.study.settings import Tiles
+from slide_files import tissue_picture
 
 
 def ome(path, *images):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from conftest import GLASS, STAINS, tissue_picture
 from hsa.errors import InputError
 from hsa.slides import tiling, tissue
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import Mask, OpticalDensityMask, tile_grid, tissue_mask
 from hsa.slides.tissue import optical_density_tissue
+from slide_files import GLASS, STAINS, tissue_picture
 
 DAB = np.array([0.27, 0.57, 0.78])
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
