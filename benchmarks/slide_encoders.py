@@ -24,7 +24,7 @@ from hsa.models.pooling import GatedABMIL
 from hsa.models.published import GIGAPATH
 from hsa.study.study import load
 from hsa.training.fit import fit
-from hsa.training.fold import Run, loss_terms
+from hsa.training.terms import Run, loss_terms
 
 STUDY = Path(__file__).parents[1] / "studies" / "virtual.yml"
 

@@ -10,7 +10,7 @@ import yaml
 from hsa.evaluation.evaluate import ASSUMED
 from hsa.evaluation.power import cases_needed
 from hsa.files import PACKAGE, REPOSITORY, read_json
-from hsa.reporting import sentences, tables
+from hsa.reporting import power, sentences, tables
 from hsa.study.study import load
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -117,7 +117,7 @@ def test_the_plan_is_said_to_hold_where_it_holds():
     )
     said = sentences.planned(summary)
     for marker in tables.markers_of(summary):
-        wider = tables.found_error(summary, marker) > tables.planned_error(summary, marker)
+        wider = power.found_error(summary, marker) > power.planned_error(summary, marker)
         before, _, after = said.partition("not larger")
         assert (marker in before) == wider and (marker in after) == (not wider)
 

@@ -19,8 +19,11 @@ from hsa.models import checkpoints
 from hsa.models.longnet import LongNet
 from hsa.models.model import SlideModel
 from hsa.study.settings import Marker, Training
-from hsa.training import fit, fold
-from hsa.training.fold import Run, learning_rate, train_epoch
+from hsa.training import epoch, fit, fold, validation
+from hsa.training.epoch import learning_rate, seed_torch, train_epoch
+from hsa.training.start import repeatable
+from hsa.training.terms import Run, loss_terms
+from hsa.training.validation import embed_slides
 
 CASES, WIDTH = 21, 6
 
@@ -96,9 +99,9 @@ def test_no_gpu_but_its_own_is_touched_and_cublas_is_told_to_repeat(monkeypatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept.append(device))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
-    with fit._repeatable(torch.device("cpu"), threads=1):
+    with repeatable(torch.device("cpu"), threads=1):
         assert kept == [] and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    with fit._repeatable(torch.device("cuda", 3), threads=1):
+    with repeatable(torch.device("cuda", 3), threads=1):
         assert kept == [torch.device("cuda", 3)]
 
 
@@ -210,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops(study, cohort, tmp_path):
 def test_methods_start_from_one_encoder(study):
     models = []
     for classes in (0, 2):
-        fold.seed_torch(3, 0)
+        seed_torch(3, 0)
         models.append(SlideModel(WIDTH, "longnet", study.model, classes).encoder.state_dict())
     assert same(models[:1], models[1:])
 
@@ -226,8 +229,9 @@ def partial_cohort(cohort):
 
 def test_cases_without_ihc_or_label_train_what_they_can(study, partial_cohort, tmp_path, monkeypatch):
     seen = []
-    terms = fold.loss_terms
-    monkeypatch.setattr(fold, "loss_terms", lambda *a, **k: seen.append(a[1:3]) or terms(*a, **k))
+    terms = loss_terms
+    for room in (epoch, validation):
+        monkeypatch.setattr(room, "loss_terms", lambda *a, **k: seen.append(a[1:3]) or terms(*a, **k))
     he, ihc = run_fit(shorter(study), partial_cohort, tmp_path)
     assert any((labels < 0).any() for labels, _ in seen) and any((~paired).any() for _, paired in seen)
     assert set(ihc["case_id"]) == {f"C{i:02}" for i in range(21) if i % 3}
@@ -262,14 +266,14 @@ def test_training_learns_labels_of_unseen_cases(study, cohort, tmp_path):
     table = fold_table(study, cohort, "P53")
     rows = table[table["fold"] == 0]
     fabric, bags = Fabric(accelerator="cpu", devices=1), Bags(study.paths.bags)
-    fold.seed_torch(0)
+    seed_torch(0)
     model = SlideModel(WIDTH, "longnet", study.model, 2)
     run = Run(fabric, bags, settings, study.methods["full"].losses, (0,))
     history = fold.train_fold(run, model, rows, checkpoints.Resume(tmp_path, 0, "s"), lambda: None)
     assert history[-1]["train"]["total"] < 0.7 * history[0]["train"]["total"]
     test = rows[rows["split"] == "test"]
     with torch.inference_mode():
-        z = fold.embed_slides(fabric, model, bags, test["he"], "he", settings)
+        z = embed_slides(fabric, model, bags, test["he"], "he", settings)
         positive = model.head(z).softmax(1)[:, 1].numpy()
     assert positive[test["label"] == 1].mean() > positive[test["label"] == 0].mean()
 
@@ -330,7 +334,7 @@ ALL = ("intra_modality", "info_nce", "classification")
 def one_epoch(fabric, study, cases, split="train", losses=ALL):
     """Weights after an epoch without dropout; plain SGD, which keeps small differences small."""
     still = study.model.model_copy(update={"dropout": 0.0, "drop_path": 0.0, "head_dropout": 0.0})
-    fold.seed_torch(0)
+    seed_torch(0)
     model = SlideModel(WIDTH, "longnet", still, 2 if "classification" in losses else 0)
     settings = study.training.model_copy(update={"lr": 0.1, "warmup_epochs": 0, "temperature": 0.5})
     run = Run(fabric, Bags(study.paths.bags), settings, losses, (0,))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from hsa.reporting import design, sentences, tables
+from hsa.reporting import design, power, sentences, tables
 from hsa.reporting.tables import Summary
 from hsa.study.study import Study
 
@@ -10,7 +10,7 @@ _OF_STUDY: tuple[Callable[[Study], str], ...] = (design.cohort, design.run, desi
 _OF_SUMMARY: tuple[Callable[[Summary], str], ...] = (
     *(sentences.verdict, sentences.by_cases, sentences.surer, sentences.planned, sentences.mapped),
     *(tables.prediction, tables.more_metrics, tables.difference, tables.ablation),
-    *(tables.alignment, tables.maps, tables.published, tables.power),
+    *(tables.alignment, tables.maps, tables.published, power.power),
 )
 
 

@@ -4,14 +4,13 @@ from typing import Any
 
 from hsa.evaluation.comparison import holm, with_seeds
 from hsa.reporting.design import contrast, plain, without
+from hsa.reporting.power import found_error, planned_error
 from hsa.reporting.tables import (
     Summary,
     compared,
-    found_error,
     interval,
     markers_of,
     p_value,
-    planned_error,
     seeds_too,
     signed,
     titles_of,

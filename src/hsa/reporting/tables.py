@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scipy.stats import norm
-
 from hsa.evaluation.ceilings import TITLES as CEILINGS
 from hsa.evaluation.comparison import with_seeds
 from hsa.pipeline import steps
@@ -98,10 +96,10 @@ def prediction(summary: Summary) -> str:
 
     def cells(found: dict[str, Any]) -> list[str]:
         spread = found["roc_auc"].get("seed_sd")
-        shown = ["none" if spread is None else f"{spread:.3f}"] * _is_repeated(summary)
+        shown = ["none" if spread is None else f"{spread:.3f}"] * is_repeated(summary)
         return [interval(found[metric]) for metric in _HEADLINE] + shown
 
-    head = ["", *_HEADLINE.values(), *["SD of AUC over seeds"] * _is_repeated(summary)]
+    head = ["", *_HEADLINE.values(), *["SD of AUC over seeds"] * is_repeated(summary)]
     return table(head, _scored_rows(summary, cells, len(head)))
 
 
@@ -134,7 +132,7 @@ def _ranked(summary: Summary) -> dict[str, Any]:
     return {marker: found for marker, found in summary.get("categories", {}).items() if found}
 
 
-def _is_repeated(summary: Summary) -> bool:
+def is_repeated(summary: Summary) -> bool:
     """Tell whether the study has several training seeds."""
     return len(summary["provenance"].get("seeds", [0])) > 1
 
@@ -163,10 +161,10 @@ def difference(summary: Summary) -> str:
             (wilcoxon["negatives"]["p"], holm["wilcoxon_negatives"][marker]),
         )
         auc, f1 = (found["metrics"][metric] for metric in ("roc_auc", "weighted_f1"))
-        gains = [interval(auc, sign=True), *[seeds_too(auc)] * _is_repeated(summary), interval(f1, sign=True)]
+        gains = [interval(auc, sign=True), *[seeds_too(auc)] * is_repeated(summary), interval(f1, sign=True)]
         gained.append([marker, *gains])
         tested.append([marker, *(f"{p_value(p)} ({p_value(corrected)})" for p, corrected in pairs)])
-    head = ["", "ROC AUC", *["with other seeds"] * _is_repeated(summary), "weighted F1"]
+    head = ["", "ROC AUC", *["with other seeds"] * is_repeated(summary), "weighted F1"]
     tests = ["", "DeLong p", "Wilcoxon p, +", "Wilcoxon p, \N{MINUS SIGN}"]
     full, base = compared(summary)
     said = f"{full} minus {base.lower()}, on the same cases."
@@ -230,32 +228,6 @@ def published(summary: Summary) -> str:
             cells += [interval(oracle["weighted_f1"]) if oracle else "unknown", "no"]
             rows.append([f"{marker}, {titles_of(summary)[meta[key]]}", *cells])
     return table(["weighted F1", "published", "here", "ceiling here", "comparable?"], rows)
-
-
-def power(summary: Summary) -> str:
-    """What a cohort of this size can detect, beside what was seen, with the standard errors planned and found."""
-    rows, repeated = [], _is_repeated(summary)
-    for marker in markers_of(summary):
-        cases, planned = summary["cases"][marker], planned_error(summary, marker)
-        least = "none" if planned is None else f"{summary['power'][marker]['detectable']:.3f}"
-        counts = [f"{cases['n']}", f"{cases['positive'] / cases['n']:.0%}"]
-        errors = ["none" if planned is None else f"{planned:.3f}", f"{found_error(summary, marker):.3f}"]
-        rows.append([marker, *counts, least, interval(summary["difference"][marker]["delong"], sign=True), *errors])
-    errors = ["standard error planned", f"found, cases{' and seeds' * repeated}"]
-    head = ["", "cases", "positive", "detectable difference of AUC", "difference seen (DeLong)", *errors]
-    return table(head, rows)
-
-
-def planned_error(summary: Summary, marker: str) -> float | None:
-    """Give the standard error of a difference of AUC that the plan reckons with; None where nothing is detectable."""
-    found = summary["power"][marker]
-    reach = norm.ppf(0.975) + norm.ppf(found["power"])
-    return None if found["detectable"] is None else float(found["detectable"] / reach)
-
-
-def found_error(summary: Summary, marker: str) -> float:
-    """Give the standard error of the difference of AUC that was found, over cases and, if several, training seeds."""
-    return with_seeds(summary["difference"][marker]["metrics"]["roc_auc"])["se"]
 
 
 def seeds_too(gain: dict[str, Any]) -> str:

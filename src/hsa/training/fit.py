@@ -3,27 +3,27 @@
 Prediction needs the H&E bags alone: `embed_he` reads nothing else.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from lightning_fabric import Fabric
 
 from hsa.bags.batches import Bags
 from hsa.cohorts.cohort import Cohort, fold_table
 from hsa.cohorts.manifest import HE
+from hsa.cohorts.pairing import pair
 from hsa.files import write_frame
 from hsa.fingerprint import fingerprint
 from hsa.models import checkpoints, published
-from hsa.models.longnet import GRID, LongNet
-from hsa.models.model import STAINS, SlideModel
+from hsa.models.model import STAINS
 from hsa.study.settings import Training
 from hsa.study.study import Study
-from hsa.training.fold import Run, embed_slides, seed_torch, train_fold
+from hsa.training.fold import train_fold
+from hsa.training.start import first_weights, model_input, one_device, open_bags, repeatable, start_model
+from hsa.training.terms import Run
+from hsa.training.validation import embed_slides
 from hsa.workers import bar
 
 
@@ -65,26 +65,20 @@ def fit(
     """
     study.require_method(method)
     folder, way = Path(folder), study.methods[method]
-    fabric = fabric or _one_device(study.training)
-    bags, folds = _bags(study, way.encoder), fold_table(study, cohort, marker)
-    first, start = folds[folds["fold"] == 0], None
-    if way.encoder == "longnet":
-        start = published.path_of(study.model, study.file)
+    fabric = fabric or one_device(study.training)
+    bags, table = open_bags(study, way.encoder), fold_table(study, cohort, marker)
+    folds = pair(table, way.pairs, study.evaluation.fold_seed)
+    first, start = folds[folds["fold"] == 0], first_weights(study, method)
     origin = [bags.origin(first["he"]), bags.origin(first["ihc"]), folds.to_csv(index=False)]
     epochs = study.training.epochs if way.losses else 0
     total, name = study.evaluation.folds * epochs, f"{marker} {method}"
     shown = progress and fabric.is_global_zero
-    with _repeatable(fabric.device, threads), bar(total=total, desc=name, unit="epoch", progress=shown) as done:
+    with repeatable(fabric.device, threads), bar(total=total, desc=name, unit="epoch", progress=shown) as done:
         for fold in sorted(set(folds["fold"].tolist())):
             rows = folds[folds["fold"] == fold]
             training = (chosen or {}).get(fold, study.training)
             settings: dict[str, Any] = {
-                "input": {
-                    "in_dim": bags[first["he"].iloc[0]][0].shape[1],
-                    "encoder": way.encoder,
-                    "classes": len(study.markers[marker].names) if "classification" in way.losses else 0,
-                    "tile_size": study.tiles.size_px,
-                },
+                "input": model_input(study, bags, first["he"].iloc[0], marker, method),
                 "model": study.model.model_dump(mode="json"),
                 "weights": published.fingerprint(start),
                 "training": training.model_dump(mode="json"),
@@ -97,18 +91,10 @@ def fit(
             if checkpoints.is_finished(folder, fold, current):
                 done.update(epochs)
                 continue
-            seed = (study.seed, fold)
-            seed_torch(*seed)
-            model = SlideModel(**settings["input"], model=study.model)
-            train = rows[rows["split"].isin(["train", "pairs"])]
-            if start and isinstance(model.encoder, LongNet):
-                published.start(model.encoder, study.model, start)
-            if study.model.standardise:
-                for stain in STAINS:
-                    model.set_scale(stain, *bags.mean_and_deviation(train[stain]))
+            model = start_model(study, bags, rows, settings["input"], start)
             history = []
             if epochs:
-                run = Run(fabric, bags, training, way.losses, seed)
+                run = Run(fabric, bags, training, way.losses, (study.seed, fold))
                 resume = checkpoints.Resume(folder, fold, current)
                 history = train_fold(run, model, rows, resume, done.update)
             if fabric.is_global_zero:
@@ -117,7 +103,7 @@ def fit(
             fabric.barrier()
     if not fabric.is_global_zero:
         return None
-    he, ihc = (_embed(folds, stain, marker, folder, bags, fabric, threads) for stain in STAINS)
+    he, ihc = (_embed(table, stain, marker, folder, bags, fabric, threads) for stain in STAINS)
     for stain, frame in zip(STAINS, (he, ihc), strict=True):
         write_frame(folder / f"embeddings_{stain}.parquet", frame)
     return he, ihc
@@ -149,14 +135,10 @@ def embed_he(
     Raises:
         InputError: a model or an H&E bag is missing.
     """
-    fabric, folds = fabric or _one_device(study.training), fold_table(study, cohort, marker)
+    fabric, folds = fabric or one_device(study.training), fold_table(study, cohort, marker)
     _, record = checkpoints.load_fold(Path(folder), 0)
-    bags = _bags(study, record["settings"]["input"]["encoder"])
+    bags = open_bags(study, record["settings"]["input"]["encoder"])
     return _embed(folds, "he", marker, Path(folder), bags, fabric, threads)
-
-
-def _bags(study: Study, encoder: str) -> Bags:
-    return Bags(study.paths.bags, colours=encoder == "colour", grid=GRID)
 
 
 def _embed(
@@ -168,7 +150,7 @@ def _embed(
         rows = there[there["fold"] == fold]
         model, record = checkpoints.load_fold(folder, fold)
         training = Training(**record["settings"]["training"])
-        with _repeatable(fabric.device, threads):
+        with repeatable(fabric.device, threads):
             values = embed_slides(fabric, model.to(fabric.device), bags, rows[stain].tolist(), stain, training)
         named: dict[str, Any] = {
             "slide_id": rows[stain],
@@ -185,26 +167,3 @@ def _embed(
     frame = pd.concat(frames, ignore_index=True)
     frame.attrs.update(encoder=record["settings"]["input"]["encoder"], **model.options)
     return frame
-
-
-def _one_device(training: Training) -> Fabric:
-    fabric = Fabric(accelerator="auto", devices=1, precision=training.precision)
-    fabric.launch()
-    return fabric
-
-
-@contextmanager
-def _repeatable(device: torch.device, threads: int) -> Iterator[None]:
-    """Deterministic kernels where there are some, this many CPU threads; torch is left as it was found."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products on a GPU differ from run to run
-    before = torch.get_num_threads()
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        # Of this process's GPU alone: to keep another's generator would take memory there.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(strict, warn_only=warn)
