@@ -97,13 +97,12 @@ def test_given_folds_are_used(manifest):
         read(frame).folds("P53", 5, seed=0)
 
 
-def test_labels_and_pairs_are_drawn_anew_with_the_seed_of_the_folds(manifest):
+def test_labels_are_drawn_anew_with_the_seed_of_the_folds(manifest):
     frame, read = manifest
     frame["fold"] = [str(int(p[1:]) % 3) for p in frame["patient_id"]]
-    for design in ({"design.labelled": 0.5}, {"design.pairs": "shuffled"}):
-        studies = [load("smoke", changes=design | {"evaluation.fold_seed": seed}) for seed in (0, 1)]
-        one, two = (fold_table(study, read(frame), "P53") for study in studies)
-        assert not one.equals(two)
+    studies = [load("smoke", changes={"design.labelled": 0.5, "evaluation.fold_seed": seed}) for seed in (0, 1)]
+    one, two = (fold_table(study, read(frame), "P53") for study in studies)
+    assert not one.equals(two)
 
 
 def test_the_folder_of_the_slides_is_relative_to_the_study(manifest, smoke_file):
@@ -412,37 +411,50 @@ def test_cases_without_a_label_may_be_fewer_than_the_folds(manifest):
     assert (folds[folds["split"] == "test"]["case_id"] == "c07").sum() == 1
 
 
-def test_a_design_takes_the_first_cases_and_forgets_labels_of_training_cases_only(manifest):
+def test_a_design_forgets_labels_of_training_cases_and_in_step_of_validation_cases(manifest):
     frame, read = manifest
     cohort = read(frame)
     full = fold_table(load("smoke"), cohort, "P53")
     half = fold_table(load("smoke", changes={"design.labelled": 0.5}), cohort, "P53")
     less = fold_table(load("smoke", changes={"design.labelled": 0.25}), cohort, "P53")
     assert full["split"].isin(["train", "val", "test"]).all()
-    for column in ("case_id", "fold", "label", "ihc"):
+    train, val, test = (full["split"] == split for split in ("train", "val", "test"))
+    pd.testing.assert_frame_equal(half[test], full[test])
+    for column in ("case_id", "fold", "ihc"):
         assert (full[column] == half[column]).all()
-    held = full["split"] != "train"
-    assert (half.loc[held, "split"] == full.loc[held, "split"]).all()
-    shares = (half.loc[~held, "split"] == "train").groupby([half["fold"], half["label"]]).mean()
-    assert shares.between(0.4, 0.6).all()
+    assert (half.loc[~train, "split"] == full.loc[~train, "split"]).all()
+    assert (half.loc[~val, "label"] == full.loc[~val, "label"]).all()
+    for known, rows in ((half["split"] == "train", train), (half["label"] >= 0, val)):
+        shares = known[rows].groupby([full["fold"], full["label"]]).mean()
+        assert shares.between(0.35, 0.65).all()
     assert (half.loc[less["split"] == "train", "split"] == "train").all()  # nested: fewer labels, not others
-    least = fold_table(load("smoke", changes={"design.labelled": 0.01}), cohort, "P53").query("split == 'train'")
-    assert least.groupby(["fold", "label"]).size().tolist() == [2] * 6
+    assert (half.loc[val & (less["label"] >= 0), "label"] >= 0).all()
+    least = fold_table(load("smoke", changes={"design.labelled": 0.01}), cohort, "P53")
+    for split in ("train", "val"):
+        rows = least[(least["split"] == split) & (least["label"] >= 0)]
+        assert rows.groupby(["fold", "label"]).size().tolist() == [2] * 6
+
+
+def test_permuted_labels_are_dealt_anew_by_each_training_seed(manifest):
+    frame, read = manifest
+    cohort, tables = read(frame), []
+    for seed in (1, 2, 2):
+        study = load("smoke", seed=seed, changes={"design.permuted": True})
+        tables.append(fold_table(study, cohort, "P53").drop_duplicates("case_id").set_index("case_id")["label"])
+    own = cohort.labels["P53"].loc[tables[0].index]
+    for labels in tables:
+        assert sorted(labels) == sorted(own)
+        assert (labels != own).any()
+    assert (tables[0] != tables[1]).any()
+    assert (tables[1] == tables[2]).all()
+
+
+def test_a_design_takes_the_first_cases(manifest):
+    frame, read = manifest
+    cohort = read(frame)
     first = fold_table(load("smoke", changes={"design.cases": 24}), cohort, "P53")
     assert sorted(first["case_id"].unique()) == [f"c{i:02}" for i in range(24)]
     assert set(read(frame[::-1]).first(2).slides["case_id"]) == {"c39", "c38"}
-
-
-def test_shuffled_pairs_join_different_patients_of_one_part(manifest):
-    frame, read = manifest
-    table = fold_table(load("smoke", changes={"design.pairs": "shuffled"}), read(frame), "P53")
-    test = table[table["split"] == "test"]
-    patient = dict(zip(frame["case_id"], frame["patient_id"], strict=True))
-    partner = test["ihc"].str.removesuffix("-P53")
-    assert sorted(partner) == sorted(test["case_id"])
-    assert all(patient[a] != patient[b] for a, b in zip(test["case_id"], partner, strict=True))
-    part = dict(zip(test["case_id"], test["fold"], strict=True))
-    assert all(part[a] == part[b] for a, b in zip(test["case_id"], partner, strict=True))
 
 
 def test_folds_are_checked_before_slides_are_encoded_but_not_for_a_marker_that_has_no_label_yet(smoke_file):

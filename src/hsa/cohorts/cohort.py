@@ -39,6 +39,12 @@ class Cohort:
         kept = self.slides["case_id"].unique()[:cases]
         return replace(self, slides=self.slides[self.slides["case_id"].isin(kept)].reset_index(drop=True))
 
+    def permuted(self, marker: str, seed: int) -> "Cohort":
+        """Deal the known labels of a marker among the cases that have one: what a null distribution is made of."""
+        labels, rows = self.labels.copy(), self.labels[marker].notna() & self.labels.index.isin(self.slides["case_id"])
+        labels.loc[rows, marker] = np.random.default_rng(seed).permutation(labels.loc[rows, marker].to_numpy())
+        return replace(self, labels=labels)
+
     def cases(self, marker: str) -> pd.DataFrame:
         """List the cases that serve a marker, sorted by case_id: with an H&E slide, and a label or an IHC slide.
 
@@ -128,12 +134,15 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
 
     Returns:
         A row a case and fold, sorted by both: the columns of `Cohort.cases`, fold, split: train, val, test, or pairs: a
-        training case whose label the study does not know, but whose pair it has.
+        training case whose label the study does not know, but whose pair it has. Where `design.labelled` is below 1
+        the labels of validation cases are cut with those of training cases, in their own fold alone: there they are -1.
 
     Raises:
         InputError: as `Cohort.folds`; or a fold without two cases that have both stains.
     """
     cohort, design = cohort.first(study.design.cases), study.design
+    if design.permuted:
+        cohort = cohort.permuted(marker, study.seed)
     folds = cohort.folds(marker, study.evaluation.folds, study.evaluation.fold_seed)
     cases = cohort.cases(marker)
     part = folds[folds["split"] == "test"].set_index("case_id")["fold"][cases["case_id"]].to_numpy()
@@ -143,17 +152,19 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
             f"{marker}: {paired.sum()} cases have an H&E and a {marker} slide, so that a fold has {paired.min()}: "
             f"alignment needs 2 in each of {study.evaluation.folds} folds. Add pairs, or lower `evaluation.folds`."
         )
-    if design.pairs == "shuffled":
-        cases["ihc"] = _shuffled(cases, part, study.evaluation.fold_seed)
     table = folds.merge(cases, on="case_id", validate="many_to_one")
     table = table.sort_values(["fold", "case_id"], ignore_index=True)
     table.loc[(table["split"] == "train") & (table["label"] < 0), "split"] = "pairs"
     if design.labelled < 1:
-        for _, rows in table[table["split"] == "train"].groupby("fold"):
-            rng = np.random.default_rng([study.evaluation.fold_seed, int(rows["fold"].iloc[0])])
+        known = table[table["label"] >= 0]
+        for (fold, split), rows in known[known["split"] != "test"].groupby(["fold", "split"]):
+            rng = np.random.default_rng([study.evaluation.fold_seed, int(fold), *[1] * (split == "val")])
             for _, same in rows.iloc[rng.permutation(len(rows))].groupby("label"):
-                known = max(2, round(design.labelled * len(same)))
-                table.loc[same.index[known:], "split"] = "pairs"
+                hidden = same.index[max(2, round(design.labelled * len(same))) :]
+                if split == "train":
+                    table.loc[hidden, "split"] = "pairs"
+                else:
+                    table.loc[hidden, [name for name in ("label", "category") if name in table]] = -1
     return table
 
 
@@ -175,18 +186,6 @@ def check_folds(study: Study, cohort: Cohort) -> None:
             problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
-
-
-def _shuffled(cases: pd.DataFrame, part: np.ndarray, seed: int) -> pd.Series:
-    """Give each case that has an IHC slide that of another patient's case in the same part of the folds."""
-    rng, ihc = np.random.default_rng(seed), cases["ihc"].copy()
-    for k in np.unique(part):
-        rows = cases[(part == k) & (cases["ihc"] != "")]
-        patients = rng.permutation(rows["patient_id"].unique())
-        order = rows.set_index("patient_id").loc[patients, "ihc"].to_numpy()
-        index = rows.reset_index().set_index("patient_id").loc[patients, "index"].to_numpy()
-        ihc[index] = np.roll(order, rows["patient_id"].value_counts().max())
-    return ihc
 
 
 def manifest_path(study: Study) -> Path:

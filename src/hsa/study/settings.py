@@ -8,6 +8,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # of a folder: neither .. nor hidden
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 Loss = Literal["intra_modality", "info_nce", "classification"]
+Pairs = Literal["own", "shuffled", "same-label"]
 
 
 class Section(BaseModel):
@@ -171,23 +172,32 @@ class Method(Section):
     title: str
     encoder: Literal["longnet", "abmil", "mean", "colour"] = "longnet"
     losses: list[Loss] = []
+    pairs: Pairs = Field(
+        default="own",
+        description="whose IHC slide an H&E slide is trained with, its own or, as a control, another patient's: any "
+        "(shuffled), or one of the same label",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.encoder in ("mean", "colour") and self.losses:
             raise ValueError("a mean has no parameters to train: give `losses: []`")
+        if self.pairs != "own" and "info_nce" not in self.losses:
+            raise ValueError(f"pairs: {self.pairs} changes nothing where `losses` lacks info_nce; remove one of them")
         return self
 
 
 class Design(Section):
-    """Which cases, labels and pairs of the cohort the study uses: all, unless a control or a sweep says less."""
+    """Which cases and labels of the cohort the study uses: all, unless a control or a sweep says less."""
 
     cases: Annotated[int, Field(ge=20)] | None = Field(default=None, description="the first so many cases")
     labelled: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="share of the training cases whose label is known; the others are pairs only"
+        default=1.0,
+        description="share of the training and validation cases whose label is known; the others are pairs only",
     )
-    pairs: Literal["own", "shuffled"] = Field(
-        default="own", description="shuffled: each H&E slide gets another case's IHC, the negative control"
+    permuted: bool = Field(
+        default=False,
+        description="each training seed deals the labels anew among the cases, so that none tells anything",
     )
 
 
@@ -213,6 +223,7 @@ class Candidate(Section):
     lr: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     temperature: Annotated[float, Field(gt=0)] | None = None
+    batch: Annotated[int, Field(ge=2)] | None = None
 
 
 class Tuning(Section):

@@ -70,7 +70,7 @@ def _ceilings(study: Study, marker: str, folds: pd.DataFrame) -> dict[str, pd.Da
         found["oracle"] = probed(truth, "HE")
     means = [name for name, method in study.methods.items() if method.encoder == "mean"]
     complete = (folds["ihc"] != "") | (folds["label"] < 0)  # the ceiling is of the cases that are predicted
-    if means and study.design.pairs == "own" and complete.all():
+    if means and complete.all():
         found["ihc"] = probed(embeddings(study.at(study.seed), marker, means[0], "IHC"), marker)
     return found
 
