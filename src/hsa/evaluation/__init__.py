@@ -12,6 +12,7 @@ __all__ = [
     "comparison",
     "evaluate",
     "heatmaps",
+    "logistic",
     "metrics",
     "pointing",
     "power",
@@ -19,4 +20,6 @@ __all__ = [
     "probe",
     "ranking",
     "scoring",
+    "selection",
+    "within",
 ]

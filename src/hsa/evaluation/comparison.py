@@ -32,7 +32,7 @@ def paired_bootstrap(
     Raises:
         InputError: the two hold different cases, labels, patients or seeds.
     """
-    firsts, seconds = _matched(first, second)
+    firsts, seconds = matched(first, second)
     before, after = seed_values(firsts), seed_values(seconds)
     value = {name: after[name] - before[name] for name in METRICS}
     one, other = (bootstrap_values(tables, draws, seed) for tables in (firsts, seconds))
@@ -100,13 +100,13 @@ def delong(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> di
     Raises:
         InputError: the two hold different cases or seeds, or a class has fewer than two patients.
     """
-    firsts, seconds = _matched(first, second)
+    firsts, seconds = matched(first, second)
     positive = firsts[0]["label"].to_numpy() == 1
     patient = pd.factorize(firsts[0]["patient_id"])[0]
     if min(len(set(patient[positive])), len(set(patient[~positive]))) < 2:
         raise InputError("predictions: DeLong's variance needs at least two patients of each class.")
     scores = np.stack([[table["score"] for table in tables] for tables in (firsts, seconds)])  # (2, seeds, n)
-    auc, up, down, cross, counts = _auc_covariance(scores, positive, patient)
+    auc, up, down, cross, counts = auc_covariance(scores, positive, patient)
 
     def error(weights: np.ndarray) -> tuple[float, float]:
         """Give the standard error of a weighted sum of the AUCs, and its degrees of freedom."""
@@ -150,7 +150,7 @@ def confidence_gain(baseline: pd.DataFrame, full: pd.DataFrame) -> dict[str, dic
     Raises:
         InputError: the two hold different cases or seeds.
     """
-    before, after = _matched(baseline, full)
+    before, after = matched(baseline, full)
     positive = before[0]["label"].to_numpy() == 1
     low, high = (np.mean([table["score"] for table in tables], axis=0) for tables in (before, after))
     return {
@@ -202,7 +202,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def _auc_covariance(scores: np.ndarray, positive: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, ...]:
+def auc_covariance(scores: np.ndarray, positive: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, ...]:
     """Give the AUCs (k,) of scores (k, seeds, n) and their covariance, cases clustered by patient.
 
     The covariance comes in three parts (k, k) that sum to it: of the positives, of the negatives, and across where a
@@ -232,7 +232,7 @@ def _placements(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return placed
 
 
-def _matched(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+def matched(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
     """Split two Predictions frames by seed, both in one order of cases and seeds."""
     one, other = (by_seed(frame.sort_values("case_id", ignore_index=True)) for frame in (first, second))
     shared = ["case_id", "patient_id", "label"]

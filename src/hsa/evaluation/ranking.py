@@ -3,6 +3,11 @@
 import numpy as np
 
 
+def roc_auc(label: np.ndarray, score: np.ndarray) -> float:
+    """Compute the area under the ROC curve of scores (n,) for labels (n,), 0 or 1; equal scores count half."""
+    return float(auc_and_precision(label == 1, score, np.ones((1, len(score))))[0][0])
+
+
 def average_precision(label: np.ndarray, score: np.ndarray) -> float:
     """Compute the average precision of scores (n,) for labels (n,), 0 or 1."""
     return float(auc_and_precision(label == 1, score, np.ones((1, len(score))))[1][0])
