@@ -33,6 +33,11 @@ class Paths:
         """Every headline number of the study."""
         return self.root / "summary.json"
 
+    @property
+    def kept(self) -> Path:
+        """Folder of an experiment's results, which are committed with the book."""
+        return self.root.parents[1] / "book" / "reference" / self.root.name
+
     def marker(self, marker: str) -> Path:
         """Folder of what is made for one marker over all seeds: seed0, or seeds0-1-2."""
         return self.root / f"seed{'s' * (len(self.seeds) > 1)}{'-'.join(map(str, self.seeds))}" / marker.lower()

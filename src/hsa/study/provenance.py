@@ -99,7 +99,8 @@ def commit() -> dict[str, Any]:
     if REPOSITORY / "src" / "hsa" != PACKAGE or not (REPOSITORY / ".git").exists():
         return unknown
     try:
-        head, changed = (_git("rev-parse", "HEAD"), _git("status", "--porcelain"))
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--", ".", ":!book/reference")  # where results are kept as they end
     except (OSError, subprocess.SubprocessError):
         return unknown
     return {"commit": head, "clean": not changed}
