@@ -157,8 +157,10 @@ def fold_table(study: Study, cohort: Cohort, marker: str) -> pd.DataFrame:
     table.loc[(table["split"] == "train") & (table["label"] < 0), "split"] = "pairs"
     if design.labelled < 1:
         known = table[table["label"] >= 0]
-        for (fold, split), rows in known[known["split"] != "test"].groupby(["fold", "split"]):
-            rng = np.random.default_rng([study.evaluation.fold_seed, int(fold), *[1] * (split == "val")])
+        for (_, split), rows in known[known["split"] != "test"].groupby(["fold", "split"]):
+            rng = np.random.default_rng(
+                [study.evaluation.fold_seed, int(rows["fold"].iloc[0]), *[1] * (split == "val")]
+            )
             for _, same in rows.iloc[rng.permutation(len(rows))].groupby("label"):
                 hidden = same.index[max(2, round(design.labelled * len(same))) :]
                 if split == "train":

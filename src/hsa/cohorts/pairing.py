@@ -42,7 +42,7 @@ def pair(folds: pd.DataFrame, pairs: Pairs, seed: int) -> pd.DataFrame:
                 f"pairs: {pairs}: fold {fold} has {len(rows)} {part} cases{alike} with an IHC slide, {most} of one "
                 "patient, so not each finds a partner of another patient; use fewer folds or more cases."
             )
-        rng = np.random.default_rng([seed, int(fold), int(label) + 1, part == "val"])
+        rng = np.random.default_rng([seed, int(rows["fold"].iloc[0]), int(rows["known"].iloc[0]) + 1, part == "val"])
         place = {patient: i for i, patient in enumerate(rng.permutation(rows["patient_id"].unique()))}
         order = rows.loc[rows["patient_id"].map(place).sort_values(kind="stable").index]
         ihc[order.index] = np.roll(order["ihc"].to_numpy(), most)  # one patient's cases lie together: none meets itself

@@ -84,26 +84,19 @@ def contrast(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> 
     free = max(1.0, float(sum(part for part, _ in shares) ** 2 / spread)) if spread > 0 else 1.0
     by_seed = _by_seed(second) - _by_seed(first)
     seeds = len(by_seed)
-    found = {
-        "value": float(means[1] - means[0]),
-        "se": error,
-        "n": free + 1,
-        "seeds": seeds,
-        "seed_sd": float(by_seed.std(ddof=1)) if seeds > 1 else None,
-    }
+    value, seed_sd = float(means[1] - means[0]), float(by_seed.std(ddof=1)) if seeds > 1 else None
     half = float(stats.t.ppf(0.5 + level / 2, free)) * error
-    cases = {"low": found["value"] - half, "high": found["value"] + half}
-    wide = with_seeds(found | cases, level)
+    cases = {"value": value, "low": value - half, "high": value + half}
     return {
         "first": float(means[0]),
         "second": float(means[1]),
-        **wide,
+        **with_seeds({**cases, "n": free + 1, "seeds": seeds, "seed_sd": seed_sd}, level),
         "cases_low": cases["low"],
         "cases_high": cases["high"],
         "n": len(label),
         "folds": len(numbers),
         "seeds": seeds,
-        "seed_sd": found["seed_sd"],
+        "seed_sd": seed_sd,
     }
 
 

@@ -90,13 +90,13 @@ def tune(train: Train, folds: pd.DataFrame, settings: Sequence[Training]) -> Cho
     rows = []
     for candidate in settings:
         by_fold = []
-        for fold, cases in folds.groupby("fold"):
-            course = train(candidate, int(fold))
+        for cases in _by_fold(folds):
+            course = train(candidate, int(cases["fold"].iloc[0]))
             by_fold.append([read_out(course.kept[done].he, cases, STRENGTHS).auc for done in course.regular])
         rows.append(by_fold)
     validated = np.array(rows)
-    candidate, strength = choose(validated)
-    return Choice(candidate, float(STRENGTHS[strength]), validated.max(axis=2).mean(axis=1).tolist())
+    best, strength = choose(validated)
+    return Choice(best, float(STRENGTHS[strength]), validated.max(axis=2).mean(axis=1).tolist())
 
 
 def run(train: Train, folds: pd.DataFrame, training: Training, strength: float) -> Outcome:
@@ -108,9 +108,13 @@ def run(train: Train, folds: pd.DataFrame, training: Training, strength: float) 
         training: settings.
         strength: C of the probe.
     """
-    parts = [_fold(train(training, int(fold)), cases, strength) for fold, cases in folds.groupby("fold")]
+    parts = [_fold(train(training, int(cases["fold"].iloc[0])), cases, strength) for cases in _by_fold(folds)]
     tables = [pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True)]
     return Outcome(*tables)
+
+
+def _by_fold(folds: pd.DataFrame) -> list[pd.DataFrame]:
+    return [cases.reset_index(drop=True) for _, cases in folds.groupby("fold")]
 
 
 def _fold(course: Course, cases: pd.DataFrame, strength: float) -> tuple[pd.DataFrame, ...]:

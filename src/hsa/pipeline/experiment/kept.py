@@ -75,7 +75,7 @@ class Kept:
             record: what units.json says of it, with "fingerprint".
         """
         path = self._cases(unit.point)
-        own = {"marker": unit.marker, "method": unit.method, "seed": unit.seed}
+        own: dict[str, Any] = {"marker": unit.marker, "method": unit.method, "seed": unit.seed}
         rows = cases.assign(**own)
         if path.is_file():
             before = pd.read_parquet(path)
