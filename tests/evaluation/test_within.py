@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 
 from hsa.errors import InputError
 from hsa.evaluation.comparison import delong, with_seeds
-from hsa.evaluation.within import contrast, verdict, within_folds
+from hsa.evaluation.within import contrast, mean_auc, verdict, within_folds
 
 
 def methods(cases=100, folds=5, seeds=1, gap=1.0, gain=0.0, spread=0.0, rng=None, scales=None):
@@ -105,3 +105,12 @@ def test_an_interval_with_one_seed_is_that_over_cases():
     assert (found["low"], found["high"]) == pytest.approx((found["cases_low"], found["cases_high"]))
     assert found["seed_sd"] is None
     assert with_seeds(found | {"n": 100})["value"] == found["value"]
+
+
+def test_the_level_of_a_method_has_the_interval_that_its_difference_from_a_constant_has():
+    first, _ = methods(seeds=3, spread=0.3)
+    found = mean_auc(first)
+    constant = contrast(first.assign(score=0.0), first)
+    assert found["value"] == pytest.approx(0.5 + constant["value"])
+    assert found["se"] == pytest.approx(constant["se"])
+    assert found["high"] - found["value"] == pytest.approx(constant["high"] - constant["value"])

@@ -10,6 +10,7 @@ __all__ = [
     "categories",
     "ceilings",
     "comparison",
+    "contrasts",
     "evaluate",
     "heatmaps",
     "logistic",

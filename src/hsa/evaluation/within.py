@@ -4,7 +4,7 @@ Every fold has its own encoder, its own embedding space and its own probe, so sc
 To pool them before ranking mixes what a method knows with how its folds happen to be scaled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy import stats
 
 from hsa.errors import InputError
 from hsa.evaluation.comparison import auc_covariance, matched, with_seeds
+from hsa.evaluation.metrics import by_seed
 from hsa.evaluation.ranking import roc_auc
 
 
@@ -39,6 +40,19 @@ def within_folds(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mean_auc(predictions: pd.DataFrame, level: float = 0.95) -> dict[str, Any]:
+    """Compute a method's mean over folds and seeds of the AUC within folds, as `contrast` computes a difference.
+
+    Returns:
+        value, low, high, se, over cases and seeds; n (cases), folds, seeds, seed_sd.
+
+    Raises:
+        InputError: as `contrast`.
+    """
+    found = _estimate([by_seed(predictions.sort_values("case_id", ignore_index=True))], np.array([1.0]), level)
+    return {key: found[key] for key in ("value", "low", "high", "se", "n", "folds", "seeds", "seed_sd")}
+
+
 def contrast(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> dict[str, Any]:
     """Compare two methods by the mean over folds of the AUC within folds, other cases and other seeds allowed for.
 
@@ -60,18 +74,30 @@ def contrast(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> 
     Raises:
         InputError: the two hold different cases or seeds, or a fold has fewer than two patients of a class.
     """
-    firsts, seconds = matched(first, second)
-    folds = firsts[0]["fold"].to_numpy()
-    if any((table["fold"].to_numpy() != folds).any() for table in (*firsts, *seconds)):
+    found = _estimate(list(matched(first, second)), np.array([-1.0, 1.0]), level)
+    return {"first": found["means"][0], "second": found["means"][1], **{k: v for k, v in found.items() if k != "means"}}
+
+
+def verdict(found: Mapping[str, float], adjusted: float, level: float = 0.05) -> str:
+    """Say what a contrast shows: "higher" or "lower" where the corrected p value is below the level, else "open"."""
+    if adjusted >= level:
+        return "open"
+    return "higher" if found["value"] > 0 else "lower"
+
+
+def _estimate(methods: Sequence[Sequence[pd.DataFrame]], turn: np.ndarray, level: float) -> dict[str, Any]:
+    """Estimate a weighted sum of the methods' AUCs within folds; each method is a table a seed, of the same cases."""
+    first = methods[0][0]
+    folds = first["fold"].to_numpy()
+    if any((table["fold"].to_numpy() != folds).any() for tables in methods for table in tables):
         raise InputError("predictions: a case is tested in different folds; compare methods on one deal of the folds.")
-    label, patient = firsts[0]["label"].to_numpy() == 1, firsts[0]["patient_id"].to_numpy()
-    scores = np.stack([[table["score"] for table in tables] for tables in (firsts, seconds)])  # (2, seeds, n)
-    numbers, turn = np.unique(folds), np.array([-1.0, 1.0])
-    means, variance, shares = np.zeros(2), 0.0, []
+    label, patient = first["label"].to_numpy() == 1, first["patient_id"].to_numpy()
+    scores = np.stack([[table["score"] for table in tables] for tables in methods])  # (methods, seeds, n)
+    numbers = np.unique(folds)
+    means, variance, shares = np.zeros(len(methods)), 0.0, []
     for fold in numbers:
         here = folds == fold
-        groups = pd.factorize(patient[here])[0]
-        positive = label[here]
+        groups, positive = pd.factorize(patient[here])[0], label[here]
         if min(len(set(groups[positive])), len(set(groups[~positive]))) < 2:
             raise InputError(f"fold {fold}: fewer than two patients of a class among its test cases; use fewer folds.")
         auc, up, down, cross, counts = auc_covariance(scores[:, :, here], positive, groups)
@@ -82,14 +108,13 @@ def contrast(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> 
     error = float(np.sqrt(max(variance, 0.0)))
     spread = sum(part**2 / free for part, free in shares)
     free = max(1.0, float(sum(part for part, _ in shares) ** 2 / spread)) if spread > 0 else 1.0
-    by_seed = _by_seed(second) - _by_seed(first)
-    seeds = len(by_seed)
-    value, seed_sd = float(means[1] - means[0]), float(by_seed.std(ddof=1)) if seeds > 1 else None
+    by_run = np.sum([weight * _each_seed(tables) for weight, tables in zip(turn, methods, strict=True)], axis=0)
+    seeds, value = len(by_run), float(turn @ means)
+    seed_sd = float(by_run.std(ddof=1)) if seeds > 1 else None
     half = float(stats.t.ppf(0.5 + level / 2, free)) * error
     cases = {"value": value, "low": value - half, "high": value + half}
     return {
-        "first": float(means[0]),
-        "second": float(means[1]),
+        "means": means.tolist(),
         **with_seeds({**cases, "n": free + 1, "seeds": seeds, "seed_sd": seed_sd}, level),
         "cases_low": cases["low"],
         "cases_high": cases["high"],
@@ -100,13 +125,6 @@ def contrast(first: pd.DataFrame, second: pd.DataFrame, level: float = 0.95) -> 
     }
 
 
-def verdict(found: Mapping[str, float], adjusted: float, level: float = 0.05) -> str:
-    """Say what a contrast shows: "higher" or "lower" where the corrected p value is below the level, else "open"."""
-    if adjusted >= level:
-        return "open"
-    return "higher" if found["value"] > 0 else "lower"
-
-
-def _by_seed(predictions: pd.DataFrame) -> np.ndarray:
+def _each_seed(tables: Sequence[pd.DataFrame]) -> np.ndarray:
     """Mean over folds of the AUC within folds, of each seed in order (seeds,)."""
-    return within_folds(predictions).groupby("seed")["auc"].mean().sort_index().to_numpy()
+    return np.array([within_folds(table.assign(seed=0))["auc"].mean() for table in tables])

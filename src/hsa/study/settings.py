@@ -187,6 +187,14 @@ class Method(Section):
         return self
 
 
+class Contrast(Section):
+    """A question to two methods that differ in one thing: what `of` has more than `minus`."""
+
+    of: str
+    minus: str
+    asks: str = Field(description="the question, as the book puts it")
+
+
 class Design(Section):
     """Which cases and labels of the cohort the study uses: all, unless a control or a sweep says less."""
 

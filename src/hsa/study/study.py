@@ -14,6 +14,7 @@ from hsa.files import REPOSITORY
 from hsa.study.paths import Paths
 from hsa.study.settings import (
     Candidate,
+    Contrast,
     Design,
     Encoder,
     Evaluation,
@@ -46,6 +47,7 @@ class Study(Section):
     methods: Annotated[dict[Name, Method], Field(min_length=1)]
     baseline: str = Field(description="the method that the full method is compared with")
     full: str = Field(description="the method with all three losses")
+    contrasts: dict[Name, Contrast] = Field(default={}, description="what an experiment asks: name -> two methods")
     design: Design = Design()
     training: Training = Training()
     tuning: Tuning | None = None
@@ -60,6 +62,10 @@ class Study(Section):
         for key in ("baseline", "full"):
             if getattr(self, key) not in self.methods:
                 raise ValueError(f"{key}: {getattr(self, key)!r} is not one of methods: {', '.join(self.methods)}")
+        for name, pair in self.contrasts.items():
+            for key in (pair.of, pair.minus):
+                if key not in self.methods:
+                    raise ValueError(f"contrasts: {name}: {key!r} is not one of methods: {', '.join(self.methods)}")
         if "he" in map(str.lower, self.markers):
             raise ValueError("markers: HE is the routine stain, not a marker")
         if {"majority", "notebooks"} & {name.lower() for name in self.methods}:
