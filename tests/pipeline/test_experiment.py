@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from hsa.errors import InputError
-from hsa.files import read_json
+from hsa.files import read_json, write_json
 from hsa.pipeline import steps
+from hsa.pipeline.experiment import findings
 from hsa.pipeline.experiment import run as running
 from hsa.pipeline.experiment.kept import Kept, Unit
 from hsa.pipeline.experiment.points import middles, points, twin, units
@@ -182,3 +183,37 @@ def test_keeping_a_unit_again_replaces_its_rows(tmp_path):
     rows = Kept(tmp_path).cases("middle")
     assert rows["score_last"].tolist() == [1.0, 2.0, 0.5, 0.25]
     assert kept.has(unit, "2") and not kept.has(unit, "1")
+
+
+def test_findings_hold_every_point_under_every_rule_and_can_be_reckoned_again(ready):
+    study, _ = ready
+    asked = {"full": {"of": "full", "minus": "classification_only", "asks": "Does it help?"}}
+    study = load(study.file, changes={"contrasts": asked})
+    running.run(study, progress=False, only=["middle", "temperature-0.5"])
+    found = read_json(study.paths.kept / "findings.json")
+    assert list(found) == ["middle", "temperature-0.5"]
+    for rule in ("validated", "last", "published"):
+        assert [row["contrast"] for row in found["middle"][rule]["contrasts"]] == ["full"]
+        assert len(found["middle"][rule]["levels"]) == 4
+        assert not found["temperature-0.5"][rule]["contrasts"]
+    assert found["middle"]["units"] == {"kept": 8, "wanted": 8}
+    assert findings.verify(study) == []
+
+
+def test_a_number_that_its_cases_do_not_bear_out_is_found(ready):
+    study, _ = ready
+    running.run(study, progress=False, only=["middle"])
+    path = study.paths.kept / "findings.json"
+    found = read_json(path)
+    row = found["middle"]["validated"]["levels"][2]
+    before, row["auc"] = row["auc"], row["auc"] + 0.001
+    write_json(path, found)
+    ((place, written, again),) = findings.verify(study)
+    assert place == f"middle/validated/levels/P53/{row['method']}/auc"
+    assert (written, again) == (row["auc"], pytest.approx(before))
+    found["middle"]["last"]["levels"].pop()
+    write_json(path, found)
+    assert len(findings.verify(study)) > 10
+    path.unlink()
+    with pytest.raises(InputError, match=r"findings\.json: not there"):
+        findings.verify(study)

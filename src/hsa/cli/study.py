@@ -122,6 +122,37 @@ def evaluate(
 
 @app.command()
 @told
+def experiment(
+    study: StudyOption = "focal",
+    point: Annotated[list[str] | None, typer.Option(help="points to make, such as middle; default: all")] = None,
+    workers: WorkersOption = CORES,
+    quiet: QuietOption = False,
+) -> None:
+    """Tune, train and read out every method at every point of a study; what is kept is not made again."""
+    from hsa.pipeline.experiment import run
+
+    chosen = load(study)
+    kept = run.run(chosen, workers, not quiet, point)
+    typer.echo(f"{len(kept.units)} units are kept in {near(kept.folder)}")
+
+
+@app.command()
+@told
+def verify(study: StudyOption = "focal") -> None:
+    """Reckon every number of an experiment again from its kept cases, and tell which differ."""
+    from hsa.pipeline.experiment import findings
+
+    chosen = load(study)
+    wrong = findings.verify(chosen)
+    for place, written, again in wrong:
+        typer.echo(f"differs: {place}: written {written}, from the cases {again}")
+    if wrong:
+        raise InputError(f"{len(wrong)} numbers in {near(chosen.paths.kept)} are not what their cases say.")
+    typer.echo(f"match: every number of {chosen.name} is what its kept cases say")
+
+
+@app.command()
+@told
 def sweep(study: StudyOption = "sweep", workers: WorkersOption = CORES, quiet: QuietOption = False) -> None:
     """Run a study once for each point of its sweep, and gather what alignment changes there."""
     from hsa.pipeline import sweep as sweeping

@@ -11,6 +11,7 @@ import pandas as pd
 from hsa.errors import InputError
 from hsa.fingerprint import fingerprint
 from hsa.pipeline import steps
+from hsa.pipeline.experiment import findings
 from hsa.pipeline.experiment.kept import Kept, Unit
 from hsa.pipeline.experiment.points import Point, points, twin, units
 from hsa.study.provenance import Clock, run_record
@@ -24,6 +25,8 @@ _MAKER = "hsa.training.trial"
 
 def run(study: Study, workers: int = 1, progress: bool = True, only: Sequence[str] | None = None) -> Kept:
     """Run an experiment, or go on with it: a unit that is kept with today's fingerprint is not made again.
+
+    Writes what is found then (`findings`).
 
     Args:
         study: with `tuning`, and with a `sweep` where it has several points.
@@ -53,6 +56,8 @@ def run(study: Study, workers: int = 1, progress: bool = True, only: Sequence[st
             for unit, cases, record in in_processes(jobs, workers):
                 kept.add(unit, cases, record)
                 done.update()
+    if kept.units:
+        findings.write(study, kept)
     return kept
 
 
