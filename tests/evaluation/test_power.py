@@ -84,3 +84,15 @@ def test_more_cases_balance_and_correlation_show_smaller_differences():
 def test_plans_out_of_range_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_seeds_that_scatter_hide_a_difference_and_more_of_them_show_it():
+    alone = detectable_difference(500, 0.3)
+    several = [detectable_difference(500, 0.3, seeds=seeds, seed_sd=0.03) for seeds in (2, 5, 50_000)]
+    assert several[0] > several[1] > several[2]
+    assert several[2] == pytest.approx(alone, abs=1e-4)
+    error = alone / (norm.ppf(0.975) + norm.ppf(0.8))
+    wide = several[1] / (norm.ppf(0.975) + norm.ppf(0.8))
+    assert wide**2 - error**2 == pytest.approx(0.03**2 / 5, rel=0.05)
+    with pytest.raises(InputError, match="give one seed or more"):
+        detectable_difference(500, 0.3, seeds=0)

@@ -37,11 +37,14 @@ def detectable_difference(
     correlation: float = 0.6,
     power: float = 0.8,
     level: float = 0.05,
+    seeds: int = 1,
+    seed_sd: float = 0.0,
 ) -> float:
     """Compute the smallest AUC difference that a two-sided DeLong test of two methods detects.
 
     The methods score the same cases, one a patient, so the variance of the difference is
-    V1 + V2 - 2 r sqrt(V1 V2) (Hanley & McNeil 1983). It is taken at the alternative, as DeLong's is.
+    V1 + V2 - 2 r sqrt(V1 V2) (Hanley & McNeil 1983). It is taken at the alternative, as DeLong's is. A statement on
+    methods, not on trained models, adds the variance of the mean over training seeds.
 
     Args:
         cases: number of cases.
@@ -50,6 +53,8 @@ def detectable_difference(
         correlation: r, of the two AUC estimates; a little below that of the scores within a class.
         power: chance that the test rejects when the difference is real.
         level: chance that it rejects when there is none.
+        seeds: number of training seeds over which the difference is averaged.
+        seed_sd: SD of the difference from seed to seed.
 
     Returns:
         The difference.
@@ -58,15 +63,17 @@ def detectable_difference(
         InputError: an argument is out of range, or even an AUC of 1 would not be told from `auc`.
     """
     _check(prevalence, auc, correlation, power, level)
+    if seeds < 1 or seed_sd < 0:
+        raise InputError(f"power: seeds is {seeds}, seed_sd {seed_sd}; give one seed or more, and an SD of 0 or more.")
     positives, negatives = cases * prevalence, cases * (1 - prevalence)
     if min(positives, negatives) < 2:
         raise InputError(f"power: {cases} cases at prevalence {prevalence} leave a class with fewer than 2; add cases.")
     reach = norm.ppf(1 - level / 2) + norm.ppf(power)
-    base = auc_variance(auc, positives, negatives)
+    base, scatter = auc_variance(auc, positives, negatives), seed_sd**2 / seeds
 
     def excess(difference: float) -> float:
         other = auc_variance(auc + difference, positives, negatives)
-        return difference - float(reach) * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other))
+        return difference - float(reach) * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other) + scatter)
 
     most = 1 - auc
     if excess(most) < 0:
