@@ -170,7 +170,7 @@ def test_another_device_takes_few_steps_and_nothing_from_the_cpu():
     """On the `meta` device, whose tensors have no values: what a GPU would be asked to do."""
     qkv = torch.empty(3, 36, 16, 4097, 48, device="meta")  # a step of the published training
     with Counted() as counted, torch.no_grad():
-        attention.branch(qkv, [4097] * 36, 1024, 1)
+        attention.branch(attention.rows_of(qkv), 16, [4097] * 36, 1024, 1)
     assert counted.devices == {"meta"}
     rows, length = 36 * 5 * 16, 1024  # five segments
     steps = -(-rows * length * length // attention.LOOP_SCORES)
@@ -180,7 +180,7 @@ def test_another_device_takes_few_steps_and_nothing_from_the_cpu():
 def test_branch_weights_carry_no_gradient():
     qkv = torch.randn(3, 1, 1, 6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     attention.dilated_attention(qkv, [6], [2, 6], [1, 1]).sum().backward()
-    pieces = [attention.branch(qkv, [6], s, 1) for s in (2, 6)]
+    pieces = [attention.branch(attention.rows_of(qkv), 1, [6], s, 1) for s in (2, 6)]
     weights = torch.stack([lse for _, lse in pieces]).softmax(0)
     frozen = sum(w.detach()[..., None] * o for w, (o, _) in zip(weights, pieces, strict=True))
     (expected,) = torch.autograd.grad(frozen.sum(), qkv)

@@ -73,7 +73,12 @@ def visited(tokens: int, heads: int, segment: int, ratio: int, device: torch.dev
     return torch.where((place < segment) & (token < tokens), head * tokens + token, heads * tokens)
 
 
-def branch(qkv: Tensor, lengths: list[int], segment: int, ratio: int) -> tuple[Tensor, Tensor]:
+def rows_of(qkv: Tensor) -> Tensor:
+    """Queries, keys and values (3, B, H, N, d) as rows (3, B, H * N + 1, d), the last of which is the zero token."""
+    return F.pad(qkv.flatten(2, 3), (0, 0, 0, 1))
+
+
+def branch(rows: Tensor, heads: int, lengths: list[int], segment: int, ratio: int) -> tuple[Tensor, Tensor]:
     """One branch of dilated attention.
 
     A slide of n tokens is cut into segments of g = min(segment, n) tokens. As published, the zeros that
@@ -81,7 +86,8 @@ def branch(qkv: Tensor, lengths: list[int], segment: int, ratio: int) -> tuple[T
     not seen: a slide in one segment sees its first ceil(n / ratio) keys.
 
     Args:
-        qkv: queries, keys, values (3, B, H, N, d), zero where a token only pads its slide.
+        rows: of `rows_of`, zero where a token only pads its slide.
+        heads: H.
         lengths: tokens of each of the B slides.
         segment: longest segment, in tokens.
         ratio: dilation.
@@ -89,11 +95,11 @@ def branch(qkv: Tensor, lengths: list[int], segment: int, ratio: int) -> tuple[T
     Returns:
         Output (B, H, N, d) and log-sum-exp (B, H, N): 0 and `UNVISITED` where a head does not visit.
     """
-    _, batch, heads, tokens, width = qkv.shape
-    index = visited(tokens, heads, min(segment, tokens), ratio, qkv.device)
+    _, batch, count, width = rows.shape
+    tokens = (count - 1) // heads
+    index = visited(tokens, heads, min(segment, tokens), ratio, rows.device)
     segments, _, visits = index.shape
-    table = F.pad(qkv.flatten(2, 3), (0, 0, 0, 1)).index_select(2, index.flatten())
-    q, k, v = table.view(3, batch * segments, heads, visits, width)
+    q, k, v = rows.index_select(2, index.flatten()).view(3, batch * segments, heads, visits, width)
 
     visible = [math.ceil(n / ratio) for n in lengths]
     allowed = None
@@ -123,7 +129,8 @@ def dilated_attention(qkv: Tensor, lengths: list[int], segments: Sequence[int], 
     Returns:
         (B, H, N, d); what stands on padding means nothing.
     """
-    branches = [branch(qkv, lengths, s, r) for s, r in zip(segments, ratios, strict=True)]
+    rows = rows_of(qkv)  # once for all branches: a copy of everything
+    branches = [branch(rows, qkv.shape[2], lengths, s, r) for s, r in zip(segments, ratios, strict=True)]
     weights = torch.stack([lse for _, lse in branches]).softmax(0).to(qkv.dtype)
     mixed: Tensor = sum(weight[..., None] * output for weight, (output, _) in zip(weights, branches, strict=True))
     return mixed

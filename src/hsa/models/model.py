@@ -86,14 +86,15 @@ class SlideModel(nn.Module):
 
     def standardise(self, batch: "Batch", stain: str) -> Tensor:
         """Scaled features (B, N, D); padding is zero."""
-        scaled: Tensor = (batch.features - getattr(self, f"{stain}_mean")) / getattr(self, f"{stain}_deviation")
-        return scaled * batch.mask[..., None]
+        scaled: Tensor = batch.features - getattr(self, f"{stain}_mean")
+        scaled /= getattr(self, f"{stain}_deviation")  # in place, as below: each copy is as large as the batch
+        return scaled if batch.mask.all() else scaled.mul_(batch.mask[..., None])
 
     def embed(self, batch: "Batch", stain: str, masked: Tensor | None = None) -> Tensor:
         """Embed slides (B, dim) of one stain, with the tiles `masked` (B, N) set to zero."""
         features = self.standardise(batch, stain)
         if masked is not None:
-            features = features * ~masked[..., None]
+            features = features.masked_fill(masked[..., None], 0)
         z: Tensor = self.encoder(features, batch.coords, batch.mask, **self.options)
         return z
 
@@ -111,7 +112,7 @@ class SlideModel(nn.Module):
         features = self.standardise(he, "he")
         parts = {"z": (features, he.coords, he.mask)}
         if masked is not None:
-            parts["z_masked"] = (features * ~masked[..., None], he.coords, he.mask)
+            parts["z_masked"] = (features.masked_fill(masked[..., None], 0), he.coords, he.mask)
         if ihc is not None:
             parts["y"] = (self.standardise(ihc, "ihc"), ihc.coords, ihc.mask)
         if self.own_pass and self.head is not None and self.training:
