@@ -77,8 +77,8 @@ def reach(study: Study, prevalence: float = 0.5) -> str:
     return (
         f"{cases} cases, {prevalence:.0%} of them positive, and {seeds} seeds. With a power of {POWER:.0%} one test "
         f"sees a difference of {found[0]:.3f}; the strictest of {tests}, corrected together, one of {found[1]:.3f}. "
-        f"Taken for granted: the worse method has an AUC of {AUC}, the two AUCs correlate by {CORRELATION}, differences scatter "
-        f"from seed to seed with an SD of {SEED_SD}.\n"
+        f"Taken for granted: the worse method has an AUC of {AUC}, the two AUCs correlate by {CORRELATION}, and "
+        f"differences scatter from seed to seed with an SD of {SEED_SD}.\n"
     )
 
 
