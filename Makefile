@@ -12,7 +12,7 @@ export PYTHONHASHSEED := 0
 export STUDY
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book study test lint clean
+.PHONY: help environment book study test lint bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -66,6 +66,11 @@ lint: .venv/.tests  ## style of code and notebooks, types, outputs in notebooks,
 	@if git rev-parse --is-inside-work-tree >/dev/null 2>&1; \
 	then $(RUN) pre_commit run --all-files --hook-stage manual; \
 	else $(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy; fi
+
+# Peers that do not install here are left out, and the rows say so.
+bench: .venv/.tests  ## speed and memory beside the peers: benchmarks/results.json, a quarter of an hour
+	-$(RUN) pip install -q -c constraints.txt -e ".[bench]"
+	.venv/bin/python benchmarks/every.py
 
 clean:  ## remove what was made, but not the environment
 	rm -rf results build .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hsa.files import REPOSITORY
 from hsa.pipeline.steps.summary import read_summary
-from hsa.reporting import pieces, reference, staging
+from hsa.reporting import pieces, reference, speed, staging
 from hsa.study.study import Study
 
 
@@ -20,6 +20,8 @@ def stage_book(study: Study, target: Path) -> None:
     """
     kept = REPOSITORY / "book" / "reference"
     summary = read_summary(study)
+    measured = REPOSITORY / "benchmarks" / "results.json"
     fragments = pieces.fragments(summary, study) | reference.fragments(kept, summary, study) | pieces.facts()
-    staging.stage(study, REPOSITORY, target, fragments)
+    staging.stage(study, REPOSITORY, target, fragments | speed.fragments(measured))
     reference.draw(kept, target / "book" / "_generated")
+    speed.draw(measured, target / "book" / "_generated")

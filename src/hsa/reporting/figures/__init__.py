@@ -5,6 +5,7 @@ from hsa.reporting.figures.cohort import fold_map, label_balance, loss_curves
 from hsa.reporting.figures.embedding import paired_shuffled, recall_bars, umap_scatter
 from hsa.reporting.figures.heat import heat_bar, heat_overlay
 from hsa.reporting.figures.prediction import confusion, forest, reliability, roc
+from hsa.reporting.figures.speed import ratios
 from hsa.reporting.figures.style import colour, panels, save, use_style
 from hsa.reporting.figures.sweep import gains
 from hsa.reporting.figures.tissue import overlay, scale_bar, section_pair, tile_strip
@@ -22,6 +23,7 @@ __all__ = [
     "overlay",
     "paired_shuffled",
     "panels",
+    "ratios",
     "recall_bars",
     "reliability",
     "roc",
