@@ -84,6 +84,7 @@ def main() -> None:
     for row in found:
         against = f"{row['ratio']:7.2f} x {row['against']}" if row["against"] else ""
         print(f"{row['benchmark']:<12} {row['row']:<44} {row['value']:10.4g} {row['unit']:<18} {against}")
+    print(f"{len(found)} rows are in {given.to}")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ FOLDER = REPOSITORY / "benchmarks"
 CALLS = {
     "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
     "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48"]],
+    "every": [["--repeats", "1", "--only", "--to", "<results>"]],
     "masks": [["--stains", "haematoxylin, pale", "--pictures", "<pictures>"]],
     "reading": [["<slide>", "--rounds", "1"]],
     "rendering": [["--px", "256", "--cases", "1"]],
     "shuffled_pairs": [["<study>", "--permutations", "3"]],
+    "verdict_null": [["--studies", "1", "--cases", "60", "--seeds", "2", "--contrasts", "2"]],
     "slide_encoders": [["step", "--rounds", "1"], ["long", "--tiles", "20"], ["fit", "--cases", "20", "--epochs", "2"]],
 }
 
@@ -37,6 +39,11 @@ def images(tmp_path):
 @pytest.fixture
 def pictures(tmp_path):
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results.json"
 
 
 @pytest.fixture
