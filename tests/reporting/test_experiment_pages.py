@@ -118,3 +118,15 @@ def test_pages_without_results_say_so_and_have_every_piece(study, found, tmp_pat
     assert experiment.read(own) is None
     write_json(own.paths.kept / "findings.json", found)
     assert experiment.read(own) == found
+
+
+def test_figures_come_with_their_numbers_and_the_middle_stands_on_its_axes(study, found, tmp_path):
+    study = study.model_copy(update={"contrasts": {name: study.contrasts[name] for name in ("alignment", "pairing")}})
+    judge(found, "alignment", "P53", "lower")
+    experiment.draw(study, found, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {"diffuse_contrasts.png", "diffuse_axes.png"}
+    rows = (tmp_path / "diffuse_axes.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2
+    assert sum(line.startswith("signal strength,1.0,P53,full,0.75") for line in rows) == 1
+    experiment.draw(study, None, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -4,9 +4,14 @@ Every conclusion follows the rules that the protocol wrote down before the run, 
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hsa.files import read_json
+from hsa.pipeline.experiment.points import middles
+from hsa.reporting import figures
 from hsa.reporting.design import plain
 from hsa.reporting.tables import interval, p_value, table
 from hsa.study.study import Study
@@ -33,6 +38,22 @@ def fragments(study: Study, found: Findings | None) -> dict[str, str]:
     """Write the pieces of the book that tell one experiment: file name -> Markdown."""
     pieces = (answer, answers, rules, levels, controls, axes)
     return {f"{study.name}_{piece.__name__}.md": piece(study, found) if found else _ABSENT for piece in pieces}
+
+
+def draw(study: Study, found: Findings | None, target: Path) -> None:
+    """Draw <study>_contrasts.png and <study>_axes.png into a folder, if there are results."""
+    if found is None:
+        return
+    figures.use_style()
+    rows = pd.DataFrame(_rows(found))
+    titles = {name: f"{way.title}" for name, way in study.methods.items()}
+    first = {pair.of for pair in study.contrasts.values()}
+    of = "" if len(first) == 1 else "{}\n"  # said once, where it is always the same
+    asked = {name: f"{of.format(titles[p.of])}minus {titles[p.minus]}" for name, p in study.contrasts.items()}
+    figures.save(figures.contrasts(rows, asked), target / f"{study.name}_contrasts.png", rows)
+    table = _along(study, found)
+    if not table.empty:
+        figures.save(figures.along_axes(table, titles), target / f"{study.name}_axes.png", table)
 
 
 def verdicts(found: Findings, contrast: str) -> dict[str, str]:
@@ -148,6 +169,19 @@ def _levels(study: Study, found: Findings, point: str) -> str:
         "two H&E",
     ]
     return table([*head, "epoch"], rows)
+
+
+def _along(study: Study, found: Findings) -> pd.DataFrame:
+    """Levels of every point whose axis also holds the middle, and of the middle there."""
+    rows = []
+    for axis, value in middles(study).items():
+        points = [point for point in found.values() if point["axis"] == axis]
+        there = {(row["marker"], row["method"]) for point in points for row in point[PRIMARY]["levels"]}
+        for point in [found[MIDDLE] | {"value": value}, *points] if points else []:
+            for row in point[PRIMARY]["levels"]:
+                if (row["marker"], row["method"]) in there:
+                    rows.append({"axis": axis, "value": float(point["value"]), **row})
+    return pd.DataFrame(rows)
 
 
 def _rows(found: Findings) -> list[dict[str, Any]]:
