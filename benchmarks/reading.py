@@ -15,8 +15,9 @@ import openslide
 from histolab.slide import Slide as HistolabSlide
 from histolab.tiler import GridTiler
 
+from hsa.slides.histolab_masks import OpticalDensityMask
 from hsa.slides.slide import Slide
-from hsa.slides.tiling import OpticalDensityMask, tile_grid, tissue_mask
+from hsa.slides.tiling import tile_grid, tissue_mask
 
 
 def cpu_seconds(work: Callable[[], None]) -> float:

@@ -3,12 +3,13 @@
 import logging
 import math
 from pathlib import Path
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from hsa.errors import InputError
 from hsa.slides.readers import Reader
+
+if TYPE_CHECKING:
+    import pandas as pd  # for types alone: it takes 60 MB
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def given(mpp: "float | Given | None") -> Given | None:
     return None if math.isnan(mpp) else Given(float(mpp))
 
 
-def givens(slides: pd.DataFrame) -> list[Given | None]:
+def givens(slides: "pd.DataFrame") -> list[Given | None]:
     """Resolutions that a manifest gives, a row a slide: its columns `mpp` and, if there is one, `mpp_override`."""
     marked = slides["mpp_override"] if "mpp_override" in slides else [False] * len(slides)
     numbers = [given(mpp) for mpp in slides["mpp"]]

@@ -148,27 +148,45 @@ class Slide:
             mpp: wanted resolution, um/px.
 
         Returns:
-            (h, w, 3) uint8, RGB; h and w are the slide's size at `mpp`, rounded, at least 1.
+            (h, w, 3) uint8, RGB, of `size_at(mpp)`.
 
         Raises:
             InputError: as `read`, or more pixels than Pillow's ceiling.
         """
+        width, height = self.size_at(mpp)
+        return self.thumbnail_part(slice(0, height), slice(0, width), mpp)
+
+    def thumbnail_part(self, rows: slice, columns: slice, mpp: float) -> np.ndarray:
+        """Read some rows and columns, both within `size_at(mpp)`, of what `thumbnail` gives: (h, w, 3) uint8, RGB."""
         scale = mpp / self.mpp
-        width, height = (max(1, round(side / scale)) for side in self.size)
+        picture = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), dtype=np.uint8)
+        block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / self._level(mpp)[1])))
+        for top in range(0, picture.shape[0], block):
+            for left in range(0, picture.shape[1], block):
+                part = picture[top : top + block, left : left + block]
+                x, y = round((columns.start + left) * scale), round((rows.start + top) * scale)
+                part[:] = self.read(x, y, part.shape[1], part.shape[0], mpp)
+        return picture
+
+    def size_at(self, mpp: float) -> tuple[int, int]:
+        """Width and height of the slide at `mpp`, rounded, at least 1 px.
+
+        Raises:
+            InputError: more pixels than Pillow's ceiling.
+        """
+        width, height = (max(1, round(side * self.mpp / mpp)) for side in self.size)
         if too_large(width, height):  # at 8 um/px, 76 mm by 76: three times a glass slide
             wide, high = (side * self.mpp / 1000 for side in self.size)
             raise InputError(
                 f"slide {self.path} is {wide:.0f} x {high:.0f} mm ({self.size[0]} x {self.size[1]} px of "
                 f"{self.mpp:g} um), too large for a picture of {mpp:g} um/px: correct its mpp, or copy the file again"
             )
-        picture = np.empty((height, width, 3), dtype=np.uint8)
-        block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / self._level(mpp)[1])))
-        for top in range(0, height, block):
-            for left in range(0, width, block):
-                part = picture[top : top + block, left : left + block]
-                x, y = round(left * scale), round(top * scale)
-                part[:] = self.read(x, y, part.shape[1], part.shape[0], mpp)
-        return picture
+        return width, height
+
+    @property
+    def coarsest_mpp(self) -> float:
+        """Resolution of the coarsest level that is read, um/px."""
+        return self.mpp * self._reader.downsamples[self.levels[-1]]
 
     def view_mpp(self, longest: int = 1500, finest: float = 1.0) -> float:
         """Resolution, um/px, at which the whole slide is to be looked at.

@@ -1,25 +1,17 @@
 """Where the tissue is, and which tiles cover it."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from hsa.errors import InputError
+from hsa.slides.canvas import slide_canvas
 from hsa.slides.slide import Slide
-from hsa.slides.tissue import optical_density_tissue
-
-try:
-    from histolab.masks import BinaryMask, TissueMask
-    from histolab.slide import Slide as HistolabSlide
-except ImportError:  # histolab pins old versions and goes in with --no-deps; only its own mask needs it
-    BinaryMask = object
+from hsa.slides.tissue import MASK_MPP, canvas_tissue
 
 METHODS = ("optical-density", "histolab")
-MASK_MPP = 8.0
-# Grey levels of a dark ground and of bright glass.
-DARK_GREY, BRIGHT_GREY = 70, 180
-DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
+# Share of a slide above which tissue has no glass beside it.
+FULL = 0.95
 
 
 @dataclass(frozen=True)
@@ -73,18 +65,14 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
     Raises:
         InputError: no tissue, unknown method, or histolab is not there.
     """
-    odd = ""
+    doubts: list[str] = []
     if method == "optical-density":
-        picture = slide.thumbnail(mpp)
-        array = optical_density_tissue(picture, mpp)
-        odd = DARK if _is_dark(picture) else ""
+        array, doubts = canvas_tissue(slide_canvas(slide, mpp))
     elif method == "histolab":
-        _require_histolab()
-        with warnings.catch_warnings():
-            # It calls scikit-image and SciPy by names that are about to change.
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            array = np.asarray(TissueMask()(HistolabSlide(slide.path, "")), dtype=bool)
+        # Only this mask needs histolab, which takes a while to load.
+        from hsa.slides.histolab_masks import histolab_tissue
+
+        array = histolab_tissue(slide.path)
         mpp = slide.mpp * slide.size[0] / array.shape[1]
     else:
         raise InputError(f"unknown tissue mask {method!r}: use one of {', '.join(METHODS)}")
@@ -94,14 +82,12 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
             f"slide {slide.path} has no tissue by the {method} mask: look at it, and leave it out of the "
             "manifest if it is empty; else try another `mask` under `tiles` in the study file"
         )
-    full = f"{share:.0%} of the slide is tissue: no glass to compare with, look at the mask"
-    return Mask(array, mpp, "; ".join(filter(None, [odd, full if share > 0.95 else ""])))
-
-
-def _is_dark(picture: np.ndarray) -> bool:
-    """Whether most of a slide (h, w, 3) is dark, and no glass is bright: unscanned black is in bright-field slides."""
-    dark, bright = picture.max(axis=2) < DARK_GREY, picture.min(axis=2) > BRIGHT_GREY
-    return bool(dark.mean() > 0.4 and bright.mean() < 0.02)
+    if share > FULL:
+        doubts.append(f"{share:.0%} of the slide is tissue: no glass to compare with")
+    if not doubts:
+        return Mask(array, mpp)
+    look = f"slide {slide.path.name}: {'; '.join(doubts)}. Look at its mask: `hsa tiles {slide.path.name}`; if it is wrong, "
+    return Mask(array, mpp, look + "try another `mask` under `tiles` in the study file, or leave the slide out")
 
 
 def tile_grid(
@@ -114,8 +100,8 @@ def tile_grid(
 ) -> TileGrid:
     """Cut a slide into abutting tiles and keep those with enough tissue.
 
-    The integral image of the mask, interpolated linearly between its pixels, is exact for tiles that do
-    not fall on mask pixels, and costs the same for any tile size.
+    Sums of the mask, interpolated linearly between its pixels, are exact for tiles that do not fall on mask pixels,
+    and cost the same for any tile size.
 
     Args:
         slide: an open slide.
@@ -131,14 +117,14 @@ def tile_grid(
     """
     size = slide.extent(size_px, mpp)
     columns, rows = (side // size for side in slide.size)
-    # Counts in whole numbers are exact, and half as large as float64.
-    integral = np.zeros(np.add(mask.array.shape, 1), np.uint32)
-    np.cumsum(mask.array, axis=0, out=integral[1:, 1:])
-    np.cumsum(integral[1:, 1:], axis=1, out=integral[1:, 1:])
-    per_pixel = np.array(slide.size) / mask.array.shape[::-1]  # level-0 px a mask pixel, along x and y
-    down = _interpolated(integral, np.arange(rows + 1) * size / per_pixel[1])
-    corners = _interpolated(down.T, np.arange(columns + 1) * size / per_pixel[0]).T
-    tissue = np.diff(np.diff(corners, axis=0), axis=1).ravel() * per_pixel.prod() / size**2
+    along, down = np.array(slide.size) / mask.array.shape[::-1]  # level-0 px a mask pixel
+    across = np.arange(columns + 1) * size / along
+    tissue = np.zeros((rows, columns))
+    for row in range(rows):
+        # A row of tiles at a time: sums over the whole mask would take eight times its memory.
+        heights = _row_sums(mask.array, row * size / down, (row + 1) * size / down)
+        tissue[row] = np.diff(_interpolated(np.r_[0.0, np.cumsum(heights)], across))
+    tissue = tissue.ravel() * along * down / size**2
     # The sum of many mask pixels rounds: a tile that is half tissue is half tissue.
     kept = np.flatnonzero(tissue >= min_tissue - 1e-9)
     if len(kept) == 0:
@@ -153,31 +139,16 @@ def tile_grid(
     return TileGrid(coords, tissue[kept].clip(0, 1).astype(np.float32), size_px, mpp, size)
 
 
-def _interpolated(integral: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Rows of `integral` at fractional positions."""
-    below = np.minimum(positions.astype(int), len(integral) - 2)
-    weight = (positions - below)[:, None]
-    return (1 - weight) * integral[below] + weight * integral[below + 1]
+def _row_sums(mask: np.ndarray, start: float, stop: float) -> np.ndarray:
+    """Sum (w,) of the rows of a mask (h, w) between two places; the first and the last count in part."""
+    first, last = int(start), min(int(stop), len(mask) - 1)
+    sums = mask[first : last + 1].sum(axis=0, dtype=np.uint32).astype(float)
+    sums -= (start - first) * mask[first]
+    return sums - (last + 1 - stop) * mask[last]
 
 
-class OpticalDensityMask(BinaryMask):
-    """`optical_density_tissue` in the form that histolab's tilers and `slide.locate_mask` take.
-
-    Example:
-        >>> tiler = histolab.tiler.GridTiler((256, 256))
-        >>> tiler.extract(histolab_slide, extraction_mask=OpticalDensityMask())
-    """
-
-    def __init__(self) -> None:
-        _require_histolab()
-
-    def _mask(self, slide: "HistolabSlide") -> np.ndarray:
-        factor = max(1, round(MASK_MPP / slide.base_mpp))
-        return optical_density_tissue(slide.resampled_array(factor), slide.base_mpp * factor)
-
-
-def _require_histolab() -> None:
-    if BinaryMask is object:
-        raise InputError(
-            "histolab is not installed; type: pip install --no-deps --ignore-requires-python histolab==0.7.0"
-        )
+def _interpolated(sums: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Values of `sums` at fractional positions."""
+    below = np.minimum(positions.astype(int), len(sums) - 2)
+    weight = positions - below
+    return (1 - weight) * sums[below] + weight * sums[below + 1]

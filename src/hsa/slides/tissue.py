@@ -1,35 +1,63 @@
 """Tissue told from glass by optical density."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
+from hsa.slides.canvas import LARGE, Canvas, picture_canvas
+from hsa.slides.filters import blurred, closed, dilated, inner, over_square
+from hsa.slides.glass import (
+    FLAT,
+    WHITE_DENSITY,
+    Glass,
+    Sample,
+    find_glass,
+    max3,
+    sample_step,
+    sampled,
+    texture_of,
+)
+from hsa.slides.parts import BLOCK, Block, Parts, blocks
+
+# um/px at which the tissue of slides is looked for.
+MASK_MPP = 8.0
 # Optical density against the glass above which a pixel is tissue: in general, and where the picture is flat.
 OD_FLOOR = 0.011
 UNEVEN_GLASS = 0.03
+# Flat and darker than the glass by this much more in green light than in red or blue: pale tissue, not uneven glass.
+PALE_TINT = 0.007
 # A pixel with less than this share of its neighbourhood's highest density is glass beside tissue: blur and JPEG.
 HALO = 0.12
-# Range of optical density among neighbours below which the picture is flat: two or three grey levels.
-FLAT = 0.006
-# Range of optical density among the channels below which a colour is neutral enough to be glass.
-NEUTRAL = 0.03
 # Gaps narrower than twice this are closed; parts and holes smaller than a square of this side go (um).
 CLOSING_UM = 16.0
 SMALL_UM = 50.0
-# Pen ink takes this many times as much red as green light, which haematoxylin, the bluest stain, does not.
-INK_RED = 1.3
+# Blue and green ink takes this many times as much red as green light, which haematoxylin, the bluest stain, does not;
+# yellow and orange ink so many times as much blue as green, which DAB does not.
+INK_RED, INK_BLUE = 1.3, 2.2
+# Ink of any colour, and the stained edge of a slide, is dense and smooth: over 5 px its density deviates by no more
+# than this share of its mean, and the noise of a scanner; tissue's does.
+SMOOTH_OD, SMOOTH, NOISE = 0.08, 0.05, 0.004
+# A smooth part is ink if it is larger than a square of this side (um), and this share of it lies no farther than so
+# many pixels from glass or from the edge of the slide: colloid and clots lie inside of tissue.
+STROKE_UM, BESIDE_GLASS, BESIDE_PX = 100.0, 0.05, 8
 # Density, and its range among the channels relative to it, of the grey rims that air bubbles have and stains have not.
 GREY = (0.05, 0.15)
-# Of more than this share of what is dense, ink or grey are a stain's own colour.
+# Of more than this share of what is dense, ink or grey are a stain's own colour; of smooth parts, the half.
 MINORITY = 0.2
-# Pictures are worked on in strips of so many rows, and their glass is found from about so many pixels at most, so
-# that memory grows by a few bytes a pixel only.
-STRIP_ROWS = 512
-GLASS_SAMPLE = 4_000_000
-# Pixels on each side that the filters of a strip reach.
+# The glass of a large picture is found from squares of so many pixels' side, spread over it.
+SQUARE = 128
+# A block whose overview is nowhere denser than this is glass.
+NOTHING = 0.006
+# Pixels on each side that the filters of a block reach.
 REACH = 4
+
+# What cannot be told for certain.
+DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
+NO_GLASS = "hardly any glass to compare with, so that pale tissue may be missing"
+SMOOTH_STAIN = "most of what is dense is as smooth as ink"
+# How far beyond its smooth part the blurred edge of a stroke goes.
+STROKE_EDGE = 6
+FOUND, INK, GREY_RIM, SMOOTH_PX, STROKE, TISSUE = (np.uint8(1 << bit) for bit in range(6))
 
 
 def optical_density_tissue(picture: np.ndarray, mpp: float) -> np.ndarray:
@@ -37,8 +65,8 @@ def optical_density_tissue(picture: np.ndarray, mpp: float) -> np.ndarray:
 
     Stain takes away light in at least one channel, whatever its colour, so the largest of the three densities
     -log10(I / I_glass) finds pale IHC as well as H&E, and a darker lamp changes nothing. Light that falls off over
-    the slide is followed by a quadratic surface through the glass. Blue and green pen ink and the grey rims of air
-    bubbles are left out as long as they are the exception.
+    the slide is followed by a quadratic surface through the glass. Pen ink, the stained edge of a slide and the grey
+    rims of air bubbles are left out as long as they are the exception.
 
     Args:
         picture: (h, w, 3) uint8, RGB, a whole slide at low magnification.
@@ -47,132 +75,166 @@ def optical_density_tissue(picture: np.ndarray, mpp: float) -> np.ndarray:
     Returns:
         (h, w) bool, True = tissue.
     """
-    glass, shade = _glass(picture)
-    tissue, ink, grey = (np.zeros(picture.shape[:2], bool) for _ in range(3))
-    for rows, inner, density, texture in _strips(picture):
-        density = density - glass - _surface(shade, rows, picture.shape)[..., None]
-        stain = ndimage.gaussian_filter(density.max(axis=2), 0.5)
-        # Glass that is darker (dried mounting medium) is still flat, tissue hardly ever is.
-        found = stain > np.where(texture < FLAT, UNEVEN_GLASS, OD_FLOOR)
-        found &= stain > HALO * ndimage.maximum_filter(stain, 5)
-        # Neither a black frame nor black ink is tissue; even folded tissue lets some red light through.
-        found &= picture[rows].max(axis=2) >= 40
-        red, green = density[..., 0], density[..., 1]
-        done = rows.start + inner.start, rows.start + inner.stop
-        tissue[slice(*done)] = found[inner]
-        ink[slice(*done)] = (found & (red > 0.2) & (red > INK_RED * green))[inner]
-        grey[slice(*done)] = (found & (stain > GREY[0]) & (np.ptp(density, axis=2) < GREY[1] * stain))[inner]
-    if 0 < ink.sum() < MINORITY * tissue.sum():
-        # Its edges are too thin to tell by their colour.
-        tissue &= ~ndimage.binary_dilation(ink, iterations=2)
-    reach = math.floor(CLOSING_UM / mpp)
-    y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    padded = np.pad(tissue, reach + 1, mode="edge")
-    inside = slice(reach + 1, -reach - 1)
-    tissue = ndimage.binary_closing(padded, x**2 + y**2 <= (CLOSING_UM / mpp) ** 2)[inside, inside]
-    tissue = _without_small(tissue, (SMALL_UM / mpp) ** 2, grey)
-    return ~_without_small(~tissue, (SMALL_UM / mpp) ** 2)
+    return canvas_tissue(picture_canvas(picture, mpp))[0]
 
 
-def _strips(picture: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray, np.ndarray]]:
-    """Rows of the picture with a margin, the part within without it, optical density against white, and texture."""
-    table = (-np.log10(np.maximum(np.arange(256), 1) / 255)).astype(np.float32)
-    for start in range(0, len(picture), STRIP_ROWS):
-        rows = slice(max(0, start - REACH), min(len(picture), start + STRIP_ROWS + REACH))
-        density = table[picture[rows]]
-        lightness = density.mean(axis=2)
-        texture = ndimage.maximum_filter(lightness, 3) - ndimage.minimum_filter(lightness, 3)
-        first = start - rows.start
-        yield rows, slice(first, first + min(STRIP_ROWS, len(picture) - start)), density, texture
+def canvas_tissue(canvas: Canvas) -> tuple[np.ndarray, list[str]]:
+    """`optical_density_tissue` of a picture of any size, a block at a time: one byte a pixel is all that is kept.
+
+    Returns:
+        (h, w) bool, True = tissue; and what cannot be told for certain, in words.
+    """
+    glass = find_glass(_samples(canvas), canvas.shape)
+    codes = np.zeros(canvas.shape, np.uint8)
+    found = ink = 0
+    for block in blocks(canvas.shape):
+        if _is_bare(canvas, glass, block):
+            continue
+        window, inside = _window(block, REACH, canvas.shape)
+        bits = _classified(canvas.read(window), window, glass, canvas.shape)
+        if bits is not None:
+            codes[block] = bits[inside]
+            found += np.count_nonzero(codes[block] & FOUND)
+            ink += np.count_nonzero(codes[block] & INK)
+    doubts = [DARK] if glass.dark else []
+    doubts += [] if glass.seen or glass.dark else [NO_GLASS]
+    doubts += _mark_strokes(codes, canvas.mpp, found)
+    _close(codes, canvas.mpp, ink < MINORITY * found)
+    _drop_small(codes, (SMALL_UM / canvas.mpp) ** 2)
+    # In place: a second array would double the memory.
+    np.right_shift(codes, int(TISSUE).bit_length() - 1, out=codes)
+    return codes.view(bool), doubts
 
 
-def _glass(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Optical density (3,) of the glass against white, and how shade adds to it (see `_surface`)."""
-    height, width = picture.shape[:2]
-    step = max(1, math.ceil(math.sqrt(height * width / GLASS_SAMPLE)))
-    parts = []
-    for rows, inner, density, texture in _strips(picture):
-        first = inner.start + -(rows.start + inner.start) % step
-        taken = slice(first, inner.stop, step), slice(None, None, step)
-        # Copies, because a view would keep its whole strip.
-        parts.append((picture[rows][taken], density[taken].copy(), texture[taken].copy()))
-    sample, density, texture = (np.concatenate(part) for part in zip(*parts, strict=True))
-    glass = _glass_density(sample, density, texture)
-    none = np.zeros(8, np.float32)
-    beyond = density - glass
-    bare = (texture < FLAT) & (np.abs(beyond).max(axis=2) < 0.05) & (np.ptp(beyond, axis=2) < 0.012)
-    bare &= ~(sample == 255).all(axis=2)
-    # Little glass says little about the light elsewhere.
-    if bare.mean() < 0.1:
-        return glass, none
-    chosen = np.flatnonzero(bare)
-    chosen = chosen[:: 1 + len(chosen) // 50_000]
-    y, x = (place * step for place in np.unravel_index(chosen, bare.shape))
-    terms = _terms(2 * y / height - 1, 2 * x / width - 1)
-    shade = beyond.mean(axis=2).ravel()[chosen]
-    # Dried mounting medium and faint tissue must not bend the surface: twice without what lies off it.
-    kept = np.ones(len(shade), bool)
-    for _ in range(3):
-        weights = np.linalg.lstsq(terms[kept], shade[kept], rcond=None)[0]
-        error = np.abs(terms @ weights - shade)
-        kept = error <= max(0.004, 2 * np.median(error))
-    # Where there is no glass the surface must not run away.
-    return glass, np.array([*weights, *np.quantile(terms @ weights, (0.01, 0.99))], np.float32)
+def _samples(canvas: Canvas) -> list[Sample]:
+    """Pixels of the whole picture, or, if it is large, of squares on a lattice."""
+    stride = max(1, math.isqrt(canvas.shape[0] * canvas.shape[1] // LARGE))
+    chosen = [
+        (rows, columns)
+        for rows, columns in blocks(canvas.shape, SQUARE)
+        if rows.start // SQUARE % stride == columns.start // SQUARE % stride == stride // 2
+    ]
+    step = sample_step(sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in chosen))
+    found = []
+    for rows, columns in chosen:
+        window, inside = _window((rows, columns), 1, canvas.shape)
+        found.append(sampled(canvas.read(window), inside, rows.start, columns.start, step))
+    return found
 
 
-def _terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Terms (..., 6) of a quadratic surface at y and x, which run from -1 to 1 over the picture."""
-    y, x = np.broadcast_arrays(y, x)
-    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1).astype(np.float32)
+def _window(block: Block, margin: int, shape: tuple[int, int]) -> tuple[Block, Block]:
+    """The block with a margin as far as the picture goes, and where in it the block lies."""
+    window = tuple(
+        slice(max(0, along.start - margin), min(side, along.stop + margin))
+        for along, side in zip(block, shape, strict=True)
+    )
+    inside = tuple(
+        slice(along.start - outer.start, along.stop - outer.start) for along, outer in zip(block, window, strict=True)
+    )
+    return (window[0], window[1]), (inside[0], inside[1])
 
 
-def _surface(shade: np.ndarray, rows: slice, shape: tuple[int, ...]) -> np.ndarray:
-    """Optical density (rows, w) by which the glass is darker there than in general: six weights, lowest, highest."""
-    y = 2 * np.arange(rows.start, rows.stop)[:, None] / shape[0] - 1
-    x = 2 * np.arange(shape[1]) / shape[1] - 1
-    return (_terms(y, x) @ shade[:6]).clip(shade[6], shade[7])
+def _is_bare(canvas: Canvas, glass: Glass, block: Block) -> bool:
+    """Whether the overview shows nothing but glass in a block and next to it."""
+    if canvas.overview is None:
+        return False
+    rows, columns = (
+        slice(max(0, along.start * small // side - 1), min(small, along.stop * small // side + 2))
+        for along, side, small in zip(block, canvas.shape, canvas.overview.shape[:2], strict=True)
+    )
+    density = WHITE_DENSITY[canvas.overview[rows, columns]] - glass.density
+    return bool((max3(density) - glass.shade_at(rows, columns, canvas.overview.shape[:2])).max() < NOTHING)
 
 
-def _glass_density(picture: np.ndarray, density: np.ndarray, texture: np.ndarray) -> np.ndarray:
-    """Optical density (3,) of the glass against white."""
-    # Scanners fill what they did not scan with pure white, brighter than their glass.
-    scanned = ~(picture == 255).all(axis=2)
-    if not scanned.any():
-        return np.zeros(3, np.float32)
-    lightness = density.mean(axis=2)
-    brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
-    white = np.median(density[brightest], axis=0)
-    likely = scanned & (np.abs(density - white).max(axis=2) < 0.06) & (np.ptp(density, axis=2) < NEUTRAL)
-    # Much flat area: that is glass. Little: gaps in the tissue, of the very colour of the brightest
-    # pixels, for pale tissue would show a tint beside them.
-    tint = np.ptp(density - white, axis=2)
-    glass = likely & (texture < FLAT)
-    if glass.mean() < 0.05:
-        glass = likely & (texture < 2 * FLAT) & (tint < 0.008)
-    if glass.mean() > 0.01:
-        counts, edges = np.histogram(lightness[glass], bins=np.arange(0, lightness[glass].max() + 0.004, 0.002))
-        mode = edges[ndimage.gaussian_filter1d(counts.astype(float), 1).argmax()] + 0.001
-        return np.median(density[glass & (np.abs(lightness - mode) < 0.006)], axis=0)
-    # A field full of tissue. Its brightest pixels may be tissue too, but glass has no tint.
-    return white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)
+def _classified(picture: np.ndarray, place: Block, glass: Glass, shape: tuple[int, int]) -> np.ndarray | None:
+    """What each pixel of a part is, as bits (h, w) uint8 of FOUND, INK, GREY_RIM and SMOOTH_PX; None = nothing.
+
+    The outer REACH pixels are right only where the picture ends there.
+    """
+    padded = np.pad(picture, ((REACH, REACH), (REACH, REACH), (0, 0)), mode="symmetric")
+    rows, columns = (slice(along.start - REACH, along.stop + REACH) for along in place)
+    raw = [WHITE_DENSITY[padded[..., channel]] for channel in range(3)]
+    shade = glass.shade_at(rows, columns, shape)
+    channels = [one - (shade + bright) for one, bright in zip(raw, glass.density, strict=True)]
+    wide = blurred(np.maximum(np.maximum(channels[0], channels[1]), channels[2]))
+    stain = inner(wide, 2)
+    if stain.max() <= OD_FLOOR:
+        return None
+    # Glass that is darker (dried mounting medium) is still flat, tissue hardly ever is; pale tissue has its tint.
+    flat = inner(texture_of((raw[0] + raw[1] + raw[2]) / np.float32(3)), REACH - 1) < FLAT
+    if (flat & (stain > OD_FLOOR) & (stain <= UNEVEN_GLASS)).any():
+        tint = inner(channels[1] - np.minimum(channels[0], channels[2]), 2)
+        flat &= over_square(tint, 2, np.add) < 25 * PALE_TINT
+    found = stain > np.where(flat, np.float32(UNEVEN_GLASS), np.float32(OD_FLOOR))
+    found &= stain > np.float32(HALO) * over_square(wide, 2, np.maximum)
+    # Neither a black frame nor black ink is tissue; even folded tissue lets some red light through.
+    found &= max3(picture) >= 40
+    red, green, blue = (inner(channel, REACH) for channel in channels)
+    ink = (red > 0.2) & (red > INK_RED * green) | (blue > 0.2) & (blue > INK_BLUE * green)
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    grey = (stain > GREY[0]) & (spread < GREY[1] * stain)
+    mean = over_square(wide, 2, np.add) / np.float32(25)
+    variance = over_square(wide * wide, 2, np.add) / np.float32(25) - mean * mean
+    smooth = (mean > SMOOTH_OD) & (variance < (SMOOTH * mean + NOISE) ** 2)
+    bits = found.view(np.uint8) * FOUND
+    for bit, mask in ((INK, ink), (GREY_RIM, grey), (SMOOTH_PX, smooth)):
+        bits |= (mask & found).view(np.uint8) * bit
+    return bits
 
 
-def _without_small(mask: np.ndarray, area: float, grey: np.ndarray | None = None) -> np.ndarray:
-    """The mask without connected parts of fewer than `area` pixels, and without grey ones where they are few."""
-    parts, count = ndimage.label(mask)
+def _mark_strokes(codes: np.ndarray, mpp: float, found: int) -> list[str]:
+    """Mark as STROKE what is smooth, large, and beside glass; or say that it is too much to be ink."""
+    height, width = codes.shape
 
-    # In strips, because counting and indexing make 8 bytes of each number.
-    strips = [slice(start, start + STRIP_ROWS) for start in range(0, len(mask), STRIP_ROWS)]
+    def layer(block: Block) -> tuple[np.ndarray, np.ndarray]:
+        window, inside = _window(block, BESIDE_PX, codes.shape)
+        here = codes[window]
+        smooth = here & SMOOTH_PX > 0
+        if not smooth[inside].any():
+            return smooth[inside], smooth[inside]
+        beside = dilated(here & FOUND == 0, BESIDE_PX)
+        rows, columns = (np.arange(along.start, along.stop) for along in window)
+        beside |= ((rows < BESIDE_PX) | (rows >= height - BESIDE_PX))[:, None]
+        beside |= (columns < BESIDE_PX) | (columns >= width - BESIDE_PX)
+        return dilated(~dilated(~smooth, 1.5), 1.5)[inside], beside[inside]
 
-    def sizes(chosen: np.ndarray) -> np.ndarray:
-        counts = (np.bincount(parts[rows][chosen[rows]], minlength=count + 1) for rows in strips)
-        return sum(counts, np.zeros(count + 1, np.intp))
+    strokes = Parts(codes.shape, layer)
+    size, beside = strokes.sums
+    chosen = (size >= (STROKE_UM / mpp) ** 2) & (beside > BESIDE_GLASS * size)
+    if size[chosen].sum() > 0.5 * found:
+        return [SMOOTH_STAIN]
+    for block, mask in strokes.change(chosen):
+        codes[block] |= mask.view(np.uint8) * STROKE
+    return []
 
-    size = sizes(mask)
-    kept = size >= area
-    kept[0] = False
-    if grey is not None:
-        odd = kept & (sizes(grey & mask) > 0.6 * size)
-        if size[odd].sum() < MINORITY * size[kept].sum():
-            kept &= ~odd
-    return np.concatenate([kept[parts[rows]] for rows in strips])
+
+def _close(codes: np.ndarray, mpp: float, without_ink: bool) -> None:
+    """Mark as TISSUE what was found, without ink and with its narrow gaps closed."""
+    radius = CLOSING_UM / mpp
+    for block in blocks(codes.shape):
+        window, inside = _window(block, STROKE_EDGE + 2 * int(radius) + 2, codes.shape)
+        here = codes[window]
+        found = here & FOUND > 0
+        if not found.any():
+            continue
+        # Their edges are too thin to tell by their colour or smoothness.
+        if without_ink and (ink := here & INK > 0).any():
+            found &= ~dilated(ink, 2)
+        if (stroke := here & STROKE > 0).any():
+            found &= ~dilated(stroke, STROKE_EDGE)
+        codes[block] |= closed(found, radius)[inside].view(np.uint8) * TISSUE
+
+
+def _drop_small(codes: np.ndarray, area: float) -> None:
+    """Take small parts, and grey ones where they are few, out of TISSUE; then fill small holes."""
+    parts = Parts(codes.shape, lambda block: (codes[block] & TISSUE > 0, codes[block] & GREY_RIM > 0))
+    size, grey = parts.sums
+    small = size < area
+    odd = ~small & (grey > 0.6 * size)
+    if size[odd].sum() < MINORITY * size[~small].sum():
+        small |= odd
+    for block, mask in parts.change(small):
+        codes[block] &= ~(mask.view(np.uint8) * TISSUE)
+    holes = Parts(codes.shape, lambda block: (codes[block] & TISSUE == 0,))
+    for block, mask in holes.change(holes.sums[0] < area):
+        codes[block] |= mask.view(np.uint8) * TISSUE

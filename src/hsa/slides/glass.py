@@ -1,0 +1,219 @@
+"""The glass of a slide: its colour in this light, and how the light falls off over the slide."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from hsa.slides.filters import inner, over_square
+from hsa.slides.parts import Block
+
+# Range of optical density among neighbours below which the picture is flat: two or three grey levels.
+FLAT = 0.006
+# Range of optical density among the channels below which a colour is neutral enough to be glass.
+NEUTRAL = 0.03
+# The same among differences to the glass: what light alone does.
+SAME_TINT = 0.012
+# Parts of glass differ in density by no more than this before the light's fall is known.
+NEAR = 0.05
+# Grey levels of a dark ground and of bright glass.
+DARK_GREY, BRIGHT_GREY = 70, 180
+# Glass is found from about so many pixels at most.
+SAMPLE = 500_000
+# A flat part brighter than the most frequent one, of this share of the picture and of that part, is the glass if that
+# part is darker by stain and not by light: by this share of the difference more in one channel than in another.
+GAPS, BESIDE, STAINED = 0.005, 0.03, 0.25
+
+WHITE_DENSITY = (-np.log10(np.maximum(np.arange(256), 1) / 255)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Glass:
+    """What glass looks like at every place of a picture.
+
+    Attributes:
+        density: (3,) float32, optical density against white, RGB.
+        shade: (8,) float32, by how much it grows over the picture: weights of 1, x, y, x2, y2, xy, which run from -1
+            to 1 over the picture, and the least and greatest shade that was seen.
+        seen: whether some of the picture is glass; else the colour is that of the brightest pixels.
+        dark: whether most of the picture is dark and nothing bright, as in fluorescence.
+    """
+
+    density: np.ndarray
+    shade: np.ndarray
+    seen: bool
+    dark: bool
+
+    def shade_at(self, rows: slice, columns: slice, shape: tuple[int, int]) -> np.ndarray | np.float32:
+        """Optical density (h, w) that the fall of the light adds there; 0 where it does not fall.
+
+        Args:
+            rows: of the picture at any resolution.
+            columns: of it.
+            shape: its height and width at this resolution, px.
+        """
+        if not self.shade.any():
+            return np.float32(0)
+        y = (2 * np.arange(rows.start, rows.stop) / shape[0] - 1)[:, None].astype(np.float32)
+        x = (2 * np.arange(columns.start, columns.stop) / shape[1] - 1).astype(np.float32)
+        one, along, down, along2, down2, both, least, most = self.shade
+        surface = (one + along * x + along2 * x * x) + (down * y + down2 * y * y) + (both * y) * x
+        return surface.clip(least, most, out=surface)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pixels of a picture: colours (n, 3) uint8, densities (n, 3), texture (n,), and places y and x (n,) in px."""
+
+    colours: np.ndarray
+    density: np.ndarray
+    texture: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+
+
+def texture_of(lightness: np.ndarray) -> np.ndarray:
+    """Range of the values in squares of 3 px, 1 px smaller on each side."""
+    texture = over_square(lightness, 1, np.maximum)
+    texture -= over_square(lightness, 1, np.minimum)
+    return texture
+
+
+def sampled(part: np.ndarray, inside: Block, top: int, left: int, step: int) -> Sample:
+    """Take pixels of a part of a picture.
+
+    Args:
+        part: (h, w, 3) uint8.
+        inside: rows and columns of the part to take from; those around them show the texture at their edge.
+        top: row of the picture at which these begin.
+        left: column of it.
+        step: every `step`-th pixel is taken along both axes.
+    """
+    density = WHITE_DENSITY[np.pad(part, ((1, 1), (1, 1), (0, 0)), mode="symmetric")]
+    texture = texture_of(mean3(density))[inside][::step, ::step]
+    taken = inner(density, 1)[inside][::step, ::step].reshape(-1, 3)
+    y, x = np.indices(texture.shape)
+    colours = part[inside][::step, ::step].reshape(-1, 3)
+    return Sample(colours, taken, texture.ravel(), top + step * y.ravel(), left + step * x.ravel())
+
+
+def find_glass(parts: list[Sample], shape: tuple[int, int]) -> Glass:
+    """Find the glass from samples of a picture of this height and width."""
+    sample = Sample(*(np.concatenate([getattr(part, name) for part in parts]) for name in Sample.__annotations__))
+    density, seen = _colour(sample)
+    dark = _is_dark(sample.colours)
+    none = Glass(density, np.zeros(8, np.float32), seen, dark)
+    beyond = sample.density - density
+    flat = (sample.texture < FLAT) & (range3(beyond) < SAME_TINT) & ~_white(sample.colours)
+    # Little glass says little about the light elsewhere.
+    if (flat & (max3(np.abs(beyond)) < NEAR)).mean() < 0.1:
+        return none
+    chosen = np.flatnonzero(flat)
+    chosen = chosen[:: 1 + len(chosen) // 50_000]
+    shade = mean3(beyond[chosen])
+    terms = _terms(2 * sample.y[chosen] / shape[0] - 1, 2 * sample.x[chosen] / shape[1] - 1)
+    kept = max3(np.abs(beyond[chosen])) < NEAR
+    weights, kept = _fitted(terms, shade, kept)
+    # Where the light falls further than that, the surface leads on to the glass next to what is known, in rounds.
+    for _ in range(4):
+        close = np.abs(terms @ weights - shade) < NEAR / 2
+        if close.sum() < 1.02 * kept.sum() or close.mean() < 0.5:
+            break
+        weights, kept = _fitted(terms, shade, close)
+    # Where there is no glass the surface must not run away.
+    surface = terms[kept] @ weights
+    return Glass(density, np.array([*weights, *np.quantile(surface, (0.01, 0.99))], np.float32), seen, dark)
+
+
+def _fitted(terms: np.ndarray, shade: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the surface, and the pixels it goes through."""
+    kept = among
+    # Dried mounting medium and faint tissue must not bend the surface: twice without what lies off it.
+    for _ in range(3):
+        weights = np.linalg.lstsq(terms[kept], shade[kept], rcond=None)[0]
+        error = np.abs(terms @ weights - shade)
+        kept = among & (error <= max(0.004, 2 * np.median(error[among])))
+    return weights, kept
+
+
+def _terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1).astype(np.float32)
+
+
+def _colour(sample: Sample) -> tuple[np.ndarray, bool]:
+    """Optical density (3,) of the glass against white, and whether there is glass."""
+    density = sample.density
+    # Scanners fill what they did not scan with pure white, brighter than their glass.
+    scanned = ~_white(sample.colours)
+    if not scanned.any():
+        return np.zeros(3, np.float32), True
+    lightness = mean3(density)
+    brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
+    white = np.median(density[brightest], axis=0)
+    likely = scanned & (max3(np.abs(density - white)) < 0.06) & (range3(density) < NEUTRAL)
+    # Much flat area: that is glass. Little: gaps in the tissue, of the very colour of the brightest
+    # pixels, for pale tissue would show a tint beside them.
+    glass = likely & (sample.texture < FLAT)
+    if glass.mean() < 0.05:
+        glass = likely & (sample.texture < 2 * FLAT) & (range3(density - white) < 0.008)
+    if glass.mean() > 0.01:
+        return _mode(density[glass], len(density)), True
+    # A field full of tissue. Its brightest pixels may be tissue too, but glass has no tint.
+    return (white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)), False
+
+
+def _mode(density: np.ndarray, total: int) -> np.ndarray:
+    """The most frequent density (3,) among flat pixels (n, 3) of `total`, or that of gaps which it is tissue beside."""
+    lightness = mean3(density)
+    width = 0.002
+    counts, edges = np.histogram(lightness, bins=np.arange(0, lightness.max() + 2 * width, width))
+    smooth = ndimage.gaussian_filter1d(counts.astype(float), 1)
+
+    def colour(place: int) -> np.ndarray:
+        return np.median(density[np.abs(lightness - edges[place] - width / 2) < 3 * width], axis=0)
+
+    main = colour(most := int(smooth.argmax()))
+    before = smooth[:most]
+    tops = np.flatnonzero((before >= np.r_[0, before[:-1]]) & (before > smooth[1 : most + 1]))
+    for top in tops:
+        share = counts[max(0, top - 2) : top + 3].sum()
+        beside = main - (gap := colour(int(top)))
+        if share < max(GAPS * total, BESIDE * len(density)) or most - top < 4:
+            continue
+        # No stain takes away more of red or of blue light than of both others.
+        tinted = beside[1] > beside.min() + STAINED * beside.max()
+        if tinted and np.ptp(beside) > NEUTRAL / 6:
+            return gap
+    return main
+
+
+def _is_dark(colours: np.ndarray) -> bool:
+    """Whether most pixels (n, 3) are dark, and no glass is bright: unscanned black is in bright-field slides."""
+    least = np.minimum(np.minimum(colours[:, 0], colours[:, 1]), colours[:, 2])
+    return bool((max3(colours) < DARK_GREY).mean() > 0.4 and (least > BRIGHT_GREY).mean() < 0.02)
+
+
+def mean3(channels: np.ndarray) -> np.ndarray:
+    """Mean of the three channels (..., 3): written out, as sums along so short an axis are slow."""
+    return (channels[..., 0] + channels[..., 1] + channels[..., 2]) / np.float32(3)
+
+
+def max3(channels: np.ndarray) -> np.ndarray:
+    """Largest of the three channels (..., 3)."""
+    return np.maximum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2])
+
+
+def range3(channels: np.ndarray) -> np.ndarray:
+    """Largest less smallest of the three channels (..., 3)."""
+    least = np.minimum(np.minimum(channels[..., 0], channels[..., 1]), channels[..., 2])
+    return max3(channels) - least
+
+
+def sample_step(pixels: int) -> int:
+    """Every how many pixels, along both axes, are taken of so many."""
+    return max(1, math.ceil(math.sqrt(pixels / SAMPLE)))
+
+
+def _white(colours: np.ndarray) -> np.ndarray:
+    return (colours[..., 0] == 255) & (colours[..., 1] == 255) & (colours[..., 2] == 255)
