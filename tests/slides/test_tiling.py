@@ -5,9 +5,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from hsa.errors import InputError
-from hsa.slides import tiling, tissue
+from hsa.slides import canvas, glass, histolab_masks
+from hsa.slides.histolab_masks import OpticalDensityMask
 from hsa.slides.slide import Slide
-from hsa.slides.tiling import Mask, OpticalDensityMask, tile_grid, tissue_mask
+from hsa.slides.tiling import Mask, tile_grid, tissue_mask
 from hsa.slides.tissue import optical_density_tissue
 from slide_files import GLASS, STAINS, tissue_picture
 
@@ -192,7 +193,7 @@ def test_optical_density_mask_serves_histolabs_own_tilers(make_slide, tmp_path):
 
 
 def test_without_histolab_the_message_says_what_to_type(make_slide, monkeypatch):
-    monkeypatch.setattr(tiling, "BinaryMask", object)
+    monkeypatch.setattr(histolab_masks, "BinaryMask", object)
     command = "pip install --no-deps --ignore-requires-python histolab==0.7.0"
     with pytest.raises(InputError, match=command):
         OpticalDensityMask()

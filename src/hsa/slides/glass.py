@@ -20,7 +20,7 @@ NEAR = 0.05
 # Grey levels of a dark ground and of bright glass.
 DARK_GREY, BRIGHT_GREY = 70, 180
 # Glass is found from about so many pixels at most.
-SAMPLE = 500_000
+SAMPLE = 200_000
 # A flat part brighter than the most frequent one, of this share of the picture and of that part, is the glass if that
 # part is darker by stain and not by light: by this share of the difference more in one channel than in another.
 GAPS, BESIDE, STAINED = 0.005, 0.03, 0.25
@@ -93,7 +93,7 @@ def sampled(part: np.ndarray, inside: Block, top: int, left: int, step: int) -> 
     density = WHITE_DENSITY[np.pad(part, ((1, 1), (1, 1), (0, 0)), mode="symmetric")]
     texture = texture_of(mean3(density))[inside][::step, ::step]
     taken = inner(density, 1)[inside][::step, ::step].reshape(-1, 3)
-    y, x = np.indices(texture.shape)
+    y, x = np.indices(texture.shape, np.int32)
     colours = part[inside][::step, ::step].reshape(-1, 3)
     return Sample(colours, taken, texture.ravel(), top + step * y.ravel(), left + step * x.ravel())
 

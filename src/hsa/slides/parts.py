@@ -53,13 +53,12 @@ class Parts:
                 counted += [np.bincount(labels[other & mask], minlength=number + 1) for other in others]
                 sums.append(np.stack(counted)[:, 1:])
             edges = {at: _numbers(line, count) for at, line in _edges(labels).items()}
-            seams += [np.stack([above[columns], edges["top"]])]
+            seams.append(_touching(above[columns], edges["top"]))
             if columns.start:
-                seams += [np.stack([beside, edges["left"]])]
+                seams.append(_touching(beside, edges["left"]))
             above[columns], beside = edges["bottom"], edges["right"]
             count += number
-        pairs = np.concatenate(seams, axis=1) if seams else np.zeros((2, 0), np.int64)
-        pairs = pairs[:, (pairs > 0).all(axis=0)] - 1
+        pairs = np.concatenate(seams, axis=1) - 1
         graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
         parts, self._part = connected_components(graph, directed=False) if count else (0, np.zeros(0, np.int32))
         self.sums = np.zeros((kinds, parts), np.int64)
@@ -96,3 +95,9 @@ def _edges(labels: np.ndarray) -> dict[str, np.ndarray]:
 def _numbers(line: np.ndarray, first: int) -> np.ndarray:
     """Numbers among all blocks, from 1; 0 where there is nothing."""
     return np.where(line > 0, line.astype(np.int64) + first, 0)
+
+
+def _touching(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Numbers (2, n) of the parts on both sides of a seam, each pair once."""
+    pairs = np.stack([one, other])
+    return np.unique(pairs[:, (pairs > 0).all(axis=0)], axis=1)

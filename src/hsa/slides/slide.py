@@ -161,6 +161,9 @@ class Slide:
         scale = mpp / self.mpp
         picture = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), dtype=np.uint8)
         block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / self._level(mpp)[1])))
+        # A few pixels more, the margin of a filter, are not worth a call of their own.
+        if max(picture.shape[:2]) <= 1.25 * block:
+            block = max(picture.shape[:2])
         for top in range(0, picture.shape[0], block):
             for left in range(0, picture.shape[1], block):
                 part = picture[top : top + block, left : left + block]
