@@ -134,7 +134,7 @@ def drawn_field(size: int, gaps: float, pale: float, stain: str, seed: int) -> T
 def fields(quick: bool) -> Iterator[Case]:
     for size in (256, 640):
         for gaps in (0.05, 0.2):
-            for pale in (0.015, 0.03):
+            for pale in (0.02, 0.03):
                 for stain in list(FIELDS)[: 1 if quick else None]:
                     made = drawn_field(size, gaps, pale, stain, seed=size)
                     for light in LIGHTS:

@@ -15,15 +15,27 @@ FLAT = 0.006
 NEUTRAL = 0.03
 # The same among differences to the glass: what light alone does.
 SAME_TINT = 0.012
-# Parts of glass differ in density by no more than this before the light's fall is known.
-NEAR = 0.05
+# Density by which glass may lie off the surface that the light's fall is thought to be, while that is found in rounds.
+STEP, ROUNDS = 0.015, 8
 # Grey levels of a dark ground and of bright glass.
 DARK_GREY, BRIGHT_GREY = 70, 180
 # Glass is found from about so many pixels at most.
 SAMPLE = 200_000
 # A flat part brighter than the most frequent one, of this share of the picture and of that part, is the glass if that
 # part is darker by stain and not by light: by this share of the difference more in one channel than in another.
-GAPS, BESIDE, STAINED = 0.005, 0.03, 0.25
+# Of densities that are counted.
+BIN = 0.002
+GAPS, BESIDE, STAINED = 0.003, 0.01, 0.15
+
+# Pale tissue that is taken for glass is no denser than this; and light does not fall off by more than that.
+DEEPEST, FALL = 0.045, 0.2
+# The brightest pixels may be brighter than the glass by so much, by noise and sharpening.
+OVERSHOOT = 0.016
+# What cannot be told for certain.
+DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
+NO_GLASS = "hardly any glass to compare with, so that pale tissue may be missing"
+PALE = "most of what is flat is darker than the gaps in it by a stain: it was taken for pale tissue"
+UNSURE = "what was taken for glass may be pale tissue, for some pixels are brighter by a stain"
 
 WHITE_DENSITY = (-np.log10(np.maximum(np.arange(256), 1) / 255)).astype(np.float32)
 
@@ -36,14 +48,12 @@ class Glass:
         density: (3,) float32, optical density against white, RGB.
         shade: (8,) float32, by how much it grows over the picture: weights of 1, x, y, x2, y2, xy, which run from -1
             to 1 over the picture, and the least and greatest shade that was seen.
-        seen: whether some of the picture is glass; else the colour is that of the brightest pixels.
-        dark: whether most of the picture is dark and nothing bright, as in fluorescence.
+        doubt: one of DARK, NO_GLASS, PALE and UNSURE, what cannot be told for certain; empty if all can.
     """
 
     density: np.ndarray
     shade: np.ndarray
-    seen: bool
-    dark: bool
+    doubt: str
 
     def shade_at(self, rows: slice, columns: slice, shape: tuple[int, int]) -> np.ndarray | np.float32:
         """Optical density (h, w) that the fall of the light adds there; 0 where it does not fall.
@@ -101,40 +111,46 @@ def sampled(part: np.ndarray, inside: Block, top: int, left: int, step: int) -> 
 def find_glass(parts: list[Sample], shape: tuple[int, int]) -> Glass:
     """Find the glass from samples of a picture of this height and width."""
     sample = Sample(*(np.concatenate([getattr(part, name) for part in parts]) for name in Sample.__annotations__))
-    density, seen = _colour(sample)
-    dark = _is_dark(sample.colours)
-    none = Glass(density, np.zeros(8, np.float32), seen, dark)
+    density, doubt = _colour(sample)
+    if _is_dark(sample.colours):
+        doubt = DARK
+    none = Glass(density, np.zeros(8, np.float32), doubt)
+    if doubt and doubt != UNSURE:
+        return none
     beyond = sample.density - density
     flat = (sample.texture < FLAT) & (range3(beyond) < SAME_TINT) & ~_white(sample.colours)
-    # Little glass says little about the light elsewhere.
-    if (flat & (max3(np.abs(beyond)) < NEAR)).mean() < 0.1:
-        return none
     chosen = np.flatnonzero(flat)
     chosen = chosen[:: 1 + len(chosen) // 50_000]
     shade = mean3(beyond[chosen])
+    kept = np.abs(shade) < STEP
+    # Little glass says little about the light elsewhere.
+    share = flat.mean() / max(1, len(chosen))
+    if share * kept.sum() < 0.03:
+        return none
     terms = _terms(2 * sample.y[chosen] / shape[0] - 1, 2 * sample.x[chosen] / shape[1] - 1)
-    kept = max3(np.abs(beyond[chosen])) < NEAR
-    weights, kept = _fitted(terms, shade, kept)
-    # Where the light falls further than that, the surface leads on to the glass next to what is known, in rounds.
-    for _ in range(4):
-        close = np.abs(terms @ weights - shade) < NEAR / 2
-        if close.sum() < 1.02 * kept.sum() or close.mean() < 0.5:
+    # From the glass that is as bright as the most frequent one to what lies next to it, as the light falls.
+    for _ in range(ROUNDS):
+        weights = _fitted(terms[kept], shade[kept])
+        close = np.abs(terms @ weights - shade) < STEP
+        if (close == kept).all():
             break
-        weights, kept = _fitted(terms, shade, close)
+        kept = close
+    if share * kept.sum() < 0.1:
+        return none
     # Where there is no glass the surface must not run away.
     surface = terms[kept] @ weights
-    return Glass(density, np.array([*weights, *np.quantile(surface, (0.01, 0.99))], np.float32), seen, dark)
+    return Glass(density, np.array([*weights, *np.quantile(surface, (0.01, 0.99))], np.float32), doubt)
 
 
-def _fitted(terms: np.ndarray, shade: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the surface, and the pixels it goes through."""
-    kept = among
-    # Dried mounting medium and faint tissue must not bend the surface: twice without what lies off it.
+def _fitted(terms: np.ndarray, shade: np.ndarray) -> np.ndarray:
+    """Weights (6,) of the surface."""
+    kept = np.ones(len(shade), bool)
+    # Dried mounting medium and faint tissue must not bend it: twice without what lies off it.
     for _ in range(3):
         weights = np.linalg.lstsq(terms[kept], shade[kept], rcond=None)[0]
         error = np.abs(terms @ weights - shade)
-        kept = among & (error <= max(0.004, 2 * np.median(error[among])))
-    return weights, kept
+        kept = error <= max(0.004, 2 * np.median(error))
+    return weights
 
 
 def _terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -151,41 +167,57 @@ def _colour(sample: Sample) -> tuple[np.ndarray, bool]:
     lightness = mean3(density)
     brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
     white = np.median(density[brightest], axis=0)
-    likely = scanned & (max3(np.abs(density - white)) < 0.06) & (range3(density) < NEUTRAL)
+    neutral = scanned & ((range3(density) < NEUTRAL) | (range3(density - white) < SAME_TINT))
+    away = max3(np.abs(density - white))
+    likely = neutral & (away < 0.06)
+    if (likely & (sample.texture < FLAT)).mean() < 0.05 and (neutral & (sample.texture < FLAT) & (away < FALL)).mean() > 0.1:
+        # The brightest glass is hidden by tissue, and the light falls off towards the rest.
+        likely = neutral & (away < FALL)
     # Much flat area: that is glass. Little: gaps in the tissue, of the very colour of the brightest
     # pixels, for pale tissue would show a tint beside them.
     glass = likely & (sample.texture < FLAT)
     if glass.mean() < 0.05:
         glass = likely & (sample.texture < 2 * FLAT) & (range3(density - white) < 0.008)
     if glass.mean() > 0.01:
-        return _mode(density[glass], len(density)), True
+        return _mode(density[glass], density[likely & (sample.texture < 2 * FLAT)], white, len(density))
     # A field full of tissue. Its brightest pixels may be tissue too, but glass has no tint.
-    return (white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)), False
+    return (white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)), NO_GLASS
 
 
-def _mode(density: np.ndarray, total: int) -> np.ndarray:
-    """The most frequent density (3,) among flat pixels (n, 3) of `total`, or that of gaps which it is tissue beside."""
-    lightness = mean3(density)
-    width = 0.002
-    counts, edges = np.histogram(lightness, bins=np.arange(0, lightness.max() + 2 * width, width))
-    smooth = ndimage.gaussian_filter1d(counts.astype(float), 1)
+def _mode(flat: np.ndarray, smooth: np.ndarray, white: np.ndarray, total: int) -> tuple[np.ndarray, str]:
+    """The most frequent density (3,) among flat pixels, or that of gaps between them, if they are pale tissue.
 
-    def colour(place: int) -> np.ndarray:
-        return np.median(density[np.abs(lightness - edges[place] - width / 2) < 3 * width], axis=0)
+    Args:
+        flat: densities of flat pixels, (n, 3).
+        smooth: of these and of others that are nearly flat, as those of narrow gaps are.
+        white: of the brightest.
+        total: pixels of the picture.
+    """
+    lightness = mean3(flat)
+    place = (_smooth_counts(lightness).argmax() + 0.5) * BIN
+    main = np.median(flat[np.abs(lightness - place) < 3 * BIN], axis=0)
+    # Stain shows in green light first.
+    green = smooth[:, 1]
+    counts = _smooth_counts(green)
+    ahead = counts[: max(0, int(main[1] / BIN) - 3)]
+    for top in np.flatnonzero((ahead >= np.r_[0, ahead[:-1]]) & (ahead > counts[1 : len(ahead) + 1])):
+        near = np.abs(green - (top + 0.5) * BIN) < 2.5 * BIN
+        if near.sum() >= max(GAPS * total, BESIDE * len(flat)):
+            gap = np.median(smooth[near], axis=0)
+            if _is_stain(main - gap) and (main - gap).max() < DEEPEST:
+                return gap, PALE
+    return main, UNSURE if _is_stain(main - white) and (main - white)[1] > OVERSHOOT else ""
 
-    main = colour(most := int(smooth.argmax()))
-    before = smooth[:most]
-    tops = np.flatnonzero((before >= np.r_[0, before[:-1]]) & (before > smooth[1 : most + 1]))
-    for top in tops:
-        share = counts[max(0, top - 2) : top + 3].sum()
-        beside = main - (gap := colour(int(top)))
-        if share < max(GAPS * total, BESIDE * len(density)) or most - top < 4:
-            continue
-        # No stain takes away more of red or of blue light than of both others.
-        tinted = beside[1] > beside.min() + STAINED * beside.max()
-        if tinted and np.ptp(beside) > NEUTRAL / 6:
-            return gap
-    return main
+
+def _is_stain(beside: np.ndarray) -> bool:
+    """Whether a difference of densities (3,) is a stain's: none takes away more of red or of blue than of the others."""
+    return bool(beside[1] > beside.min() + STAINED * beside.max())
+
+
+def _smooth_counts(values: np.ndarray) -> np.ndarray:
+    """How often values occur in each BIN from 0."""
+    counts = np.bincount((values / BIN).astype(int))
+    return ndimage.gaussian_filter1d(np.r_[counts, 0.0], 1)
 
 
 def _is_dark(colours: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ from hsa.slides.canvas import LARGE, Canvas, picture_canvas
 from hsa.slides.filters import blurred, closed, dilated, inner, over_square
 from hsa.slides.glass import (
     FLAT,
+    PALE,
     WHITE_DENSITY,
     Glass,
     Sample,
@@ -52,8 +53,6 @@ NOTHING = 0.006
 REACH = 4
 
 # What cannot be told for certain.
-DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
-NO_GLASS = "hardly any glass to compare with, so that pale tissue may be missing"
 SMOOTH_STAIN = "most of what is dense is as smooth as ink"
 # How far beyond its smooth part the blurred edge of a stroke goes.
 STROKE_EDGE = 6
@@ -96,8 +95,7 @@ def canvas_tissue(canvas: Canvas) -> tuple[np.ndarray, list[str]]:
             codes[block] = bits[inside]
             found += np.count_nonzero(codes[block] & FOUND)
             ink += np.count_nonzero(codes[block] & INK)
-    doubts = [DARK] if glass.dark else []
-    doubts += [] if glass.seen or glass.dark else [NO_GLASS]
+    doubts = [glass.doubt] if glass.doubt else []
     doubts += _mark_strokes(codes, canvas.mpp, found)
     _close(codes, canvas.mpp, ink < MINORITY * found)
     _drop_small(codes, (SMALL_UM / canvas.mpp) ** 2)
@@ -164,7 +162,9 @@ def _classified(picture: np.ndarray, place: Block, glass: Glass, shape: tuple[in
         return None
     # Glass that is darker (dried mounting medium) is still flat, tissue hardly ever is; pale tissue has its tint.
     flat = inner(texture_of((raw[0] + raw[1] + raw[2]) / np.float32(3)), REACH - 1) < FLAT
-    if (flat & (stain > OD_FLOOR) & (stain <= UNEVEN_GLASS)).any():
+    if glass.doubt == PALE:
+        flat[:] = False
+    elif (flat & (stain > OD_FLOOR) & (stain <= UNEVEN_GLASS)).any():
         tint = inner(channels[1] - np.minimum(channels[0], channels[2]), 2)
         flat &= over_square(tint, 2, np.add) < 25 * PALE_TINT
     found = stain > np.where(flat, np.float32(UNEVEN_GLASS), np.float32(OD_FLOOR))
