@@ -27,8 +27,12 @@ SAMPLE = 200_000
 BIN = 0.002
 GAPS, BESIDE, STAINED = 0.003, 0.01, 0.15
 
-# Pale tissue that is taken for glass is no denser than this; and light does not fall off by more than that.
-DEEPEST, FALL = 0.045, 0.2
+# A side is the outer part of so much of a picture; it has stain if this share of it is so dense.
+SIDE, STAINED_SIDE, STAIN_AT_SIDE = 0.03, 0.02, 0.05
+# Pale tissue that is taken for glass has a density between these; and light does not fall off by more than that.
+PALEST, DEEPEST, FALL = 0.015, 0.045, 0.2
+# A picture no longer than this (um) may be a field cut out of a slide, without a margin of glass.
+FIELD_UM = 2200.0
 # The brightest pixels may be brighter than the glass by so much, by noise and sharpening.
 OVERSHOOT = 0.016
 # What cannot be told for certain.
@@ -108,10 +112,10 @@ def sampled(part: np.ndarray, inside: Block, top: int, left: int, step: int) -> 
     return Sample(colours, taken, texture.ravel(), top + step * y.ravel(), left + step * x.ravel())
 
 
-def find_glass(parts: list[Sample], shape: tuple[int, int]) -> Glass:
-    """Find the glass from samples of a picture of this height and width."""
+def find_glass(parts: list[Sample], shape: tuple[int, int], mpp: float) -> Glass:
+    """Find the glass from samples of a picture of this height and width, px, and resolution, um/px."""
     sample = Sample(*(np.concatenate([getattr(part, name) for part in parts]) for name in Sample.__annotations__))
-    density, doubt = _colour(sample)
+    density, doubt = _colour(sample, is_field=max(shape) * mpp <= FIELD_UM)
     if _is_dark(sample.colours):
         doubt = DARK
     none = Glass(density, np.zeros(8, np.float32), doubt)
@@ -157,7 +161,7 @@ def _terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1).astype(np.float32)
 
 
-def _colour(sample: Sample) -> tuple[np.ndarray, bool]:
+def _colour(sample: Sample, is_field: bool) -> tuple[np.ndarray, bool]:
     """Optical density (3,) of the glass against white, and whether there is glass."""
     density = sample.density
     # Scanners fill what they did not scan with pure white, brighter than their glass.
@@ -168,45 +172,62 @@ def _colour(sample: Sample) -> tuple[np.ndarray, bool]:
     brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
     white = np.median(density[brightest], axis=0)
     neutral = scanned & ((range3(density) < NEUTRAL) | (range3(density - white) < SAME_TINT))
+    calm = sample.texture < FLAT
     away = max3(np.abs(density - white))
     likely = neutral & (away < 0.06)
-    if (likely & (sample.texture < FLAT)).mean() < 0.05 and (neutral & (sample.texture < FLAT) & (away < FALL)).mean() > 0.1:
+    fallen = neutral & (away < FALL)
+    if not is_field and (likely & calm).mean() < 0.05 and (fallen & calm).mean() > 0.1:
         # The brightest glass is hidden by tissue, and the light falls off towards the rest.
-        likely = neutral & (away < FALL)
+        likely = fallen
     # Much flat area: that is glass. Little: gaps in the tissue, of the very colour of the brightest
     # pixels, for pale tissue would show a tint beside them.
-    glass = likely & (sample.texture < FLAT)
+    glass = likely & calm
     if glass.mean() < 0.05:
         glass = likely & (sample.texture < 2 * FLAT) & (range3(density - white) < 0.008)
     if glass.mean() > 0.01:
-        return _mode(density[glass], density[likely & (sample.texture < 2 * FLAT)], white, len(density))
+        return _mode(sample, glass, likely & (sample.texture < 2 * FLAT), white, is_field)
     # A field full of tissue. Its brightest pixels may be tissue too, but glass has no tint.
     return (white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)), NO_GLASS
 
 
-def _mode(flat: np.ndarray, smooth: np.ndarray, white: np.ndarray, total: int) -> tuple[np.ndarray, str]:
-    """The most frequent density (3,) among flat pixels, or that of gaps between them, if they are pale tissue.
+def _mode(sample: Sample, flat: np.ndarray, smooth: np.ndarray, white: np.ndarray, is_field: bool) -> tuple[np.ndarray, str]:
+    """The most frequent density (3,) of flat pixels, or that of gaps between them, if they are pale tissue.
 
     Args:
-        flat: densities of flat pixels, (n, 3).
-        smooth: of these and of others that are nearly flat, as those of narrow gaps are.
-        white: of the brightest.
-        total: pixels of the picture.
+        sample: of n pixels.
+        flat: which of them are flat and of the colour of glass, (n,) bool.
+        smooth: these, and others that are nearly flat, as those of narrow gaps are.
+        white: density (3,) of the brightest.
+        is_field: whether the picture is so small that it may have no margin.
     """
-    lightness = mean3(flat)
-    place = (_smooth_counts(lightness).argmax() + 0.5) * BIN
-    main = np.median(flat[np.abs(lightness - place) < 3 * BIN], axis=0)
+    lightness = mean3(sample.density)
+    place = (_smooth_counts(lightness[flat]).argmax() + 0.5) * BIN
+    main = np.median(sample.density[flat & (np.abs(lightness - place) < 3 * BIN)], axis=0)
+    if not is_field or _has_margin(sample, main):
+        return main, ""
     # Stain shows in green light first.
-    green = smooth[:, 1]
+    density = sample.density[smooth]
+    green = density[:, 1]
     counts = _smooth_counts(green)
     ahead = counts[: max(0, int(main[1] / BIN) - 3)]
     for top in np.flatnonzero((ahead >= np.r_[0, ahead[:-1]]) & (ahead > counts[1 : len(ahead) + 1])):
         near = np.abs(green - (top + 0.5) * BIN) < 2.5 * BIN
-        if near.sum() >= max(GAPS * total, BESIDE * len(flat)):
-            gap = np.median(smooth[near], axis=0)
-            if _is_stain(main - gap) and (main - gap).max() < DEEPEST:
+        if near.sum() >= max(GAPS * len(flat), BESIDE * flat.sum()):
+            gap = np.median(density[near], axis=0)
+            if _is_stain(main - gap) and PALEST < (main - gap).max() < DEEPEST:
                 return gap, PALE
     return main, UNSURE if _is_stain(main - white) and (main - white)[1] > OVERSHOOT else ""
+
+
+def _has_margin(sample: Sample, glass: np.ndarray) -> bool:
+    """Whether two sides or more are free of stain, as tissue with a margin leaves them."""
+    stained = max3(sample.density - glass) > STAIN_AT_SIDE
+    free = 0
+    for place in (sample.y, sample.x):
+        least, most = place.min(), place.max()
+        reach = SIDE * (most - least)
+        free += sum(stained[side].mean() < STAINED_SIDE for side in (place <= least + reach, place >= most - reach))
+    return free > 1
 
 
 def _is_stain(beside: np.ndarray) -> bool:

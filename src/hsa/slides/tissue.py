@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from hsa.slides.canvas import LARGE, Canvas, picture_canvas
-from hsa.slides.filters import blurred, closed, dilated, inner, over_square
+from hsa.slides.filters import blurred, closed, dilated, inner, over_square, unevenness
 from hsa.slides.glass import (
     FLAT,
     PALE,
@@ -35,8 +35,8 @@ SMALL_UM = 50.0
 # Blue and green ink takes this many times as much red as green light, which haematoxylin, the bluest stain, does not;
 # yellow and orange ink so many times as much blue as green, which DAB does not.
 INK_RED, INK_BLUE = 1.3, 2.2
-# Ink of any colour, and the stained edge of a slide, is dense and smooth: over 5 px its density deviates by no more
-# than this share of its mean, and the noise of a scanner; tissue's does.
+# Ink of any colour, and the stained edge of a slide, is dense and smooth: over 5 px its density deviates from a
+# plane by no more than this share of its mean, and the noise of a scanner; tissue's does.
 SMOOTH_OD, SMOOTH, NOISE = 0.08, 0.05, 0.004
 # A smooth part is ink if it is larger than a square of this side (um), and this share of it lies no farther than so
 # many pixels from glass or from the edge of the slide: colloid and clots lie inside of tissue.
@@ -83,7 +83,7 @@ def canvas_tissue(canvas: Canvas) -> tuple[np.ndarray, list[str]]:
     Returns:
         (h, w) bool, True = tissue; and what cannot be told for certain, in words.
     """
-    glass = find_glass(_samples(canvas), canvas.shape)
+    glass = find_glass(_samples(canvas), canvas.shape, canvas.mpp)
     codes = np.zeros(canvas.shape, np.uint8)
     found = ink = 0
     for block in blocks(canvas.shape):
@@ -175,9 +175,12 @@ def _classified(picture: np.ndarray, place: Block, glass: Glass, shape: tuple[in
     ink = (red > 0.2) & (red > INK_RED * green) | (blue > 0.2) & (blue > INK_BLUE * green)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     grey = (stain > GREY[0]) & (spread < GREY[1] * stain)
-    mean = over_square(wide, 2, np.add) / np.float32(25)
-    variance = over_square(wide * wide, 2, np.add) / np.float32(25) - mean * mean
-    smooth = (mean > SMOOTH_OD) & (variance < (SMOOTH * mean + NOISE) ** 2)
+    smooth = found & (stain > SMOOTH_OD)
+    for channel in channels:
+        # In all colours: a strong stain may saturate one.
+        if smooth.any():
+            mean, uneven = unevenness(inner(channel, 2))
+            smooth &= uneven < SMOOTH * mean + NOISE
     bits = found.view(np.uint8) * FOUND
     for bit, mask in ((INK, ink), (GREY_RIM, grey), (SMOOTH_PX, smooth)):
         bits |= (mask & found).view(np.uint8) * bit
