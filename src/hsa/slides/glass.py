@@ -25,7 +25,7 @@ SAMPLE = 200_000
 # part is darker by stain and not by light: by this share of the difference more in one channel than in another.
 # Of densities that are counted.
 BIN = 0.002
-GAPS, BESIDE, STAINED = 0.003, 0.01, 0.15
+GAPS, BESIDE, STAINED, VALLEY = 0.003, 0.01, 0.05, 0.7
 
 # A side is the outer part of so much of a picture; it has stain if this share of it is so dense.
 SIDE, STAINED_SIDE, STAIN_AT_SIDE = 0.03, 0.02, 0.05
@@ -34,7 +34,7 @@ PALEST, DEEPEST, FALL = 0.015, 0.045, 0.2
 # A picture no longer than this (um) may be a field cut out of a slide, without a margin of glass.
 FIELD_UM = 2200.0
 # The brightest pixels may be brighter than the glass by so much, by noise and sharpening.
-OVERSHOOT = 0.016
+OVERSHOOT = 0.02
 # What cannot be told for certain.
 DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
 NO_GLASS = "hardly any glass to compare with, so that pale tissue may be missing"
@@ -176,7 +176,7 @@ def _colour(sample: Sample, is_field: bool) -> tuple[np.ndarray, bool]:
     away = max3(np.abs(density - white))
     likely = neutral & (away < 0.06)
     fallen = neutral & (away < FALL)
-    if not is_field and (likely & calm).mean() < 0.05 and (fallen & calm).mean() > 0.1:
+    if (likely & calm).mean() < 0.05 and (fallen & calm).mean() > 0.1:
         # The brightest glass is hidden by tissue, and the light falls off towards the rest.
         likely = fallen
     # Much flat area: that is glass. Little: gaps in the tissue, of the very colour of the brightest
@@ -211,12 +211,15 @@ def _mode(sample: Sample, flat: np.ndarray, smooth: np.ndarray, white: np.ndarra
     counts = _smooth_counts(green)
     ahead = counts[: max(0, int(main[1] / BIN) - 3)]
     for top in np.flatnonzero((ahead >= np.r_[0, ahead[:-1]]) & (ahead > counts[1 : len(ahead) + 1])):
+        # Light that falls off makes all densities between; tissue and gaps leave a valley.
+        if counts[top : int(main[1] / BIN)].min() > VALLEY * counts[top]:
+            continue
         near = np.abs(green - (top + 0.5) * BIN) < 2.5 * BIN
         if near.sum() >= max(GAPS * len(flat), BESIDE * flat.sum()):
             gap = np.median(density[near], axis=0)
             if _is_stain(main - gap) and PALEST < (main - gap).max() < DEEPEST:
                 return gap, PALE
-    return main, UNSURE if _is_stain(main - white) and (main - white)[1] > OVERSHOOT else ""
+    return main, UNSURE if (main - white)[1] > OVERSHOOT else ""
 
 
 def _has_margin(sample: Sample, glass: np.ndarray) -> bool:

@@ -37,7 +37,7 @@ SMALL_UM = 50.0
 INK_RED, INK_BLUE = 1.3, 2.2
 # Ink of any colour, and the stained edge of a slide, is dense and smooth: over 5 px its density deviates from a
 # plane by no more than this share of its mean, and the noise of a scanner; tissue's does.
-SMOOTH_OD, SMOOTH, NOISE = 0.08, 0.05, 0.004
+SMOOTH_OD, SMOOTH, NOISE = 0.12, 0.05, 0.0035
 # A smooth part is ink if it is larger than a square of this side (um), and this share of it lies no farther than so
 # many pixels from glass or from the edge of the slide: colloid and clots lie inside of tissue.
 STROKE_UM, BESIDE_GLASS, BESIDE_PX = 100.0, 0.05, 8
@@ -54,9 +54,10 @@ REACH = 4
 
 # What cannot be told for certain.
 SMOOTH_STAIN = "most of what is dense is as smooth as ink"
-# How far beyond its smooth part the blurred edge of a stroke goes.
-STROKE_EDGE = 6
-FOUND, INK, GREY_RIM, SMOOTH_PX, STROKE, TISSUE = (np.uint8(1 << bit) for bit in range(6))
+# How far (px) beyond its smooth part go the blurred edge of a stroke, and its halo, made by JPEG, of no more than this
+# density.
+STROKE_EDGE, STROKE_HALO, FAINT_OD = 8, 18, 0.06
+FOUND, INK, GREY_RIM, SMOOTH_PX, FAINT, STROKE, TISSUE = (np.uint8(1 << bit) for bit in range(7))
 
 
 def optical_density_tissue(picture: np.ndarray, mpp: float) -> np.ndarray:
@@ -180,9 +181,9 @@ def _classified(picture: np.ndarray, place: Block, glass: Glass, shape: tuple[in
         # In all colours: a strong stain may saturate one.
         if smooth.any():
             mean, uneven = unevenness(inner(channel, 2))
-            smooth &= uneven < SMOOTH * mean + NOISE
+            smooth &= uneven < SMOOTH * mean + NOISE * 10**mean
     bits = found.view(np.uint8) * FOUND
-    for bit, mask in ((INK, ink), (GREY_RIM, grey), (SMOOTH_PX, smooth)):
+    for bit, mask in ((INK, ink), (GREY_RIM, grey), (SMOOTH_PX, smooth), (FAINT, stain < FAINT_OD)):
         bits |= (mask & found).view(np.uint8) * bit
     return bits
 
@@ -201,7 +202,7 @@ def _mark_strokes(codes: np.ndarray, mpp: float, found: int) -> list[str]:
         rows, columns = (np.arange(along.start, along.stop) for along in window)
         beside |= ((rows < BESIDE_PX) | (rows >= height - BESIDE_PX))[:, None]
         beside |= (columns < BESIDE_PX) | (columns >= width - BESIDE_PX)
-        return dilated(~dilated(~smooth, 1.5), 1.5)[inside], beside[inside]
+        return dilated(~dilated(~smooth, 1), 1)[inside], beside[inside]
 
     strokes = Parts(codes.shape, layer)
     size, beside = strokes.sums
@@ -217,7 +218,7 @@ def _close(codes: np.ndarray, mpp: float, without_ink: bool) -> None:
     """Mark as TISSUE what was found, without ink and with its narrow gaps closed."""
     radius = CLOSING_UM / mpp
     for block in blocks(codes.shape):
-        window, inside = _window(block, STROKE_EDGE + 2 * int(radius) + 2, codes.shape)
+        window, inside = _window(block, STROKE_HALO + 2 * int(radius) + 2, codes.shape)
         here = codes[window]
         found = here & FOUND > 0
         if not found.any():
@@ -226,7 +227,7 @@ def _close(codes: np.ndarray, mpp: float, without_ink: bool) -> None:
         if without_ink and (ink := here & INK > 0).any():
             found &= ~dilated(ink, 2)
         if (stroke := here & STROKE > 0).any():
-            found &= ~dilated(stroke, STROKE_EDGE)
+            found &= ~dilated(stroke, STROKE_EDGE) & ~(dilated(stroke, STROKE_HALO) & (here & FAINT > 0))
         codes[block] |= closed(found, radius)[inside].view(np.uint8) * TISSUE
 
 
