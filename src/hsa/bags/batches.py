@@ -5,12 +5,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from hsa.bags.bag import read_bag
+from hsa.bags.bag import attributes, read_bag
 from hsa.bags.scale import check_scale
 from hsa.errors import InputError
 
@@ -134,8 +133,10 @@ class Bags:
             path = self.folder / f"{slide_id}.h5"
             if not path.is_file():
                 raise InputError(f"bag {path} does not exist: make it with `hsa features`")
-            with h5py.File(path) as file:
-                told.append(f"{file.attrs.get('stamp', '')} {file.attrs.get('source_sha256', '')}")
+            attrs = attributes(path, ("stamp", "source_sha256"))
+            if attrs is None:
+                raise InputError(f"bag {path} is damaged: delete it and run `hsa features` again")
+            told.append(f"{attrs.get('stamp', '')} {attrs.get('source_sha256', '')}")
         return told
 
     def mean_and_deviation(self, slide_ids: Iterable[str]) -> tuple[Tensor, Tensor]:

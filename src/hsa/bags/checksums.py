@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import h5py
 import pandas as pd
 
-from hsa.bags.bag import BROKEN
+from hsa.bags.bag import attributes
 from hsa.bags.features import sha256
 from hsa.slides.readers import slide_files
 
@@ -36,12 +35,11 @@ def of_bags(slides: pd.DataFrame, folder: Path) -> dict[str, str]:
     """
     found = {}
     for name, path in zip(slides["slide_id"], map(Path, slides["path"]), strict=True):
-        try:
-            with h5py.File(folder / f"{name}.h5", "r") as bag:
-                if "source_tool" in bag.attrs or not path.exists() or bag.attrs["source_bytes"] == _size(path):
-                    found[name] = str(bag.attrs["source_sha256"])
-        except BROKEN:
-            continue
+        told = attributes(folder / f"{name}.h5", ("source_tool", "source_bytes", "source_sha256")) or {}
+        if "source_sha256" in told and (
+            "source_tool" in told or not path.exists() or told.get("source_bytes") == _size(path)
+        ):
+            found[name] = str(told["source_sha256"])
     return found
 
 

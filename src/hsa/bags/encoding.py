@@ -1,7 +1,10 @@
 """From a cohort to its bags: what is done is kept, what has changed is made again, several slides at a time."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,27 @@ import pandas as pd
 from hsa import files
 from hsa.bags.adopted import Adopted
 from hsa.bags.bag import attributes, write_bag
-from hsa.bags.features import VERSION, encode_slide, sample_tiles, source
-from hsa.encoders.encoder import Options, TileEncoder, device_of, quantise, tile_encoder, weights_of
+from hsa.bags.features import VERSION, Order, encode_slides, sample_tiles, source
+from hsa.encoders.encoder import (
+    Options,
+    TileEncoder,
+    device_of,
+    is_concurrent,
+    quantise,
+    tile_encoder,
+    weights_of,
+)
 from hsa.errors import InputError
 from hsa.slides.readers import split_scene
 from hsa.slides.resolution import OVERRIDE, givens
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, run
+
+# Threads a process: Python runs one at a time where they do not decode or encode, and more would wait for each other.
+THREADS = 8
+
+Row = dict[str, Any]  # of the report
+How = dict[str, Any]  # options of `encode_slides`
 
 
 def encode_cohort(
@@ -47,8 +64,8 @@ def encode_cohort(
         keep: keep bags of another stamp too, if their settings and `hsa.bags.features.VERSION` are today's: other code
             made them, but it makes the same features. `folder`/adopted.json notes their stamps, and they count as of
             this stamp from then on.
-        workers: on a CPU processes, one thread each; on a GPU threads that read tiles for one process. Bags do not
-            depend on their number.
+        workers: slides or batches worked on at a time: threads where the encoder lets several call it, or runs on a
+            GPU; else processes. Bags do not depend on their number.
         progress: show a progress bar.
 
     Returns:
@@ -64,27 +81,24 @@ def encode_cohort(
     options = encoder_options(encoder, tiles, Path(folder) / "int8")
     weights = weights_of(encoder.name, options)
     made = {"encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
-    processes, readers = (workers, 1) if device_of(encoder.name, options) == "cpu" else (1, workers)
     rows, pending = [], []
-    for slide_id, path, mpp in zip(slides["slide_id"], slides["path"], givens(slides), strict=True):
-        path = Path(path)
-        target = Path(folder) / f"{slide_id}.h5"
-        wanted = made | (source(path, mpp) if split_scene(path)[0].exists() else {})
-        attrs = attributes(target)
+    for slide_id, path, mpp in zip(slides["slide_id"], map(Path, slides["path"]), givens(slides), strict=True):
+        told = source(path, mpp) if split_scene(path)[0].exists() else {}
+        attrs = attributes(Path(folder) / f"{slide_id}.h5")
         marked = mpp is not None and mpp.override
         if (
             attrs is not None
-            and wanted.items() <= attrs.items()
+            and (made | told).items() <= attrs.items()
             and (attrs.get("mpp_from") == OVERRIDE) == marked
             and adopted.takes(attrs)
         ):
             rows.append(_report(slide_id, "kept", attrs))
         else:
-            how = {"mpp": mpp, "batch": encoder.batch, "readers": readers, "stamp": stamp, "settings": settings}
-            pending.append(partial(_encode_one, slide_id, path, target, encoder.name, options, tiles, how))
+            pending.append((told.get("source_bytes", 0), Order(slide_id, path, mpp)))
     adopted.write()
+    how = {"batch": encoder.batch, "stamp": stamp, "settings": settings}
     with bar(total=len(slides), initial=len(rows), desc="slides", progress=progress) as shown:
-        for row in run(pending, processes):
+        for row in _encode_all(pending, workers, Path(folder), encoder.name, options, tiles, how):
             rows.append(row)
             shown.update()
     _encoder.cache_clear()  # a foundation model holds gigabytes of the GPU that training may want next
@@ -96,6 +110,38 @@ def encode_cohort(
         )
     columns = ["slide_id", "status", "tiles", "tissue_fraction", "warning"]
     return pd.DataFrame(rows, columns=columns).set_index("slide_id").loc[slides["slide_id"]].reset_index()
+
+
+def _encode_all(
+    pending: list[tuple[int, Order]], workers: int, folder: Path, name: str, options: Options, tiles: Tiles, how: How
+) -> Iterator[Row]:
+    """Make the bags of slides, given with their sizes in bytes: in this process, or shared among several."""
+    if not pending:
+        return
+    processes, threads = _shares(workers, len(pending), name, options)
+    orders = [order for _, order in pending]
+    if processes <= 1:
+        yield from _encode(orders, folder, name, options, tiles, how | {"threads": threads})
+        return
+    # The largest slides go first, so that no process is left with one at the end. A few at a time, since the threads
+    # of a process come to a stop between two shares.
+    orders = [order for _, order in sorted(pending, key=itemgetter(0), reverse=True)]
+    size = max(1, min(8, len(orders) // (4 * processes)))
+    shares = [orders[start : start + size] for start in range(0, len(orders), size)]
+    jobs = [partial(_encode_share, share, folder, name, options, tiles, how | {"threads": threads}) for share in shares]
+    for rows in run(jobs, processes):
+        yield from rows
+
+
+def _shares(workers: int, slides: int, name: str, options: Options) -> tuple[int, int]:
+    """How many processes encode, and with how many threads each."""
+    if device_of(name, options) != "cpu":
+        return 1, workers
+    if is_concurrent(name, options):
+        processes = min(slides, -(-workers // THREADS))
+        return processes, -(-workers // processes)
+    # Where one thread at a time encodes, the other reads ahead.
+    return min(workers, slides), 2
 
 
 def encoder_options(encoder: Encoder, tiles: Tiles, int8: str | Path | None = None, threads: int = 1) -> Options:
@@ -124,20 +170,22 @@ def _make_int8(
     files.write_json(file, record | marks | {"features_version": VERSION})
 
 
-def _encode_one(
-    slide_id: str, path: Path, target: Path, name: str, options: Options, tiles: Tiles, how: dict[str, Any]
-) -> dict[str, Any]:
-    """Make one bag; what the report says of it."""
-    network = _encoder(name, options)
-    try:
-        bag = encode_slide(path, network, tiles, slide_id=slide_id, **how)
-    except (InputError, OSError) as error:
-        return {"slide_id": slide_id, "problem": f"{slide_id}: {error}"}
-    write_bag(target, bag)  # a disk that is full ends the run: no other slide would fit
-    return _report(slide_id, "encoded", bag.attrs | {"tiles": len(bag.coords)})
+def _encode(orders: list[Order], folder: Path, name: str, options: Options, tiles: Tiles, how: How) -> Iterator[Row]:
+    """Make bags; what the report says of each."""
+    with closing(encode_slides(orders, _encoder(name, options), tiles, **how)) as bags:
+        for order, made in bags:
+            if isinstance(made, Exception):
+                yield {"slide_id": order.slide_id, "problem": f"{order.slide_id}: {made}"}
+                continue
+            write_bag(folder / f"{order.slide_id}.h5", made)  # a full disk ends the run: no other slide would fit
+            yield _report(order.slide_id, "encoded", made.attrs | {"tiles": len(made.coords)})
 
 
-def _report(slide_id: str, status: str, attrs: dict[str, Any]) -> dict[str, Any]:
+def _encode_share(orders: list[Order], folder: Path, name: str, options: Options, tiles: Tiles, how: How) -> list[Row]:
+    return list(_encode(orders, folder, name, options, tiles, how))
+
+
+def _report(slide_id: str, status: str, attrs: dict[str, Any]) -> Row:
     row = {"slide_id": slide_id, "status": status, "tiles": attrs["tiles"]}
     return row | {"tissue_fraction": attrs["tissue_fraction"], "warning": attrs["mask_warning"]}
 

@@ -1,31 +1,49 @@
-"""From a slide to a bag: mask, grid, then its tiles through a tile encoder."""
+"""From slides to bags: mask, grid, then the tiles through a tile encoder; the next slide is opened meanwhile."""
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import pandas as pd
 
 import hsa
 from hsa.bags.bag import Bag
+from hsa.bags.opened import OpenTiles, colours
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.slides.readers import slide_files
 from hsa.slides.resolution import Given, given, givens
-from hsa.slides.slide import Slide
-from hsa.slides.tiling import Mask, TileGrid, tile_grid, tissue_mask
 from hsa.study.settings import Tiles
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+Item = TypeVar("Item")
 # Of the pixels that a tile shows and of the features that it gets. It goes up by one when a change of the code changes
 # either: `hsa features --keep` then makes the bags of before again. A test holds it against 20 kept tiles.
 VERSION = 1
+HALF = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A slide to be encoded.
+
+    Attributes:
+        slide_id: its name in the manifest.
+        path: the file.
+        mpp: level-0 resolution from the manifest, um/px, where the file does not hold it, or a `Given` one.
+    """
+
+    slide_id: str
+    path: Path
+    mpp: float | Given | None = None
 
 
 def encode_slide(
@@ -36,7 +54,7 @@ def encode_slide(
     slide_id: str | None = None,
     mpp: float | Given | None = None,
     batch: int = 32,
-    readers: int = 1,
+    threads: int = 1,
     stamp: str = "",
     settings: str = "",
 ) -> Bag:
@@ -49,7 +67,7 @@ def encode_slide(
         slide_id: the slide's name in the manifest; by default the file's stem.
         mpp: level-0 resolution from the manifest, um/px, where the file does not hold it, or a `Given` one.
         batch: tiles a call of the encoder. Memory grows with it, the result does not depend on it.
-        readers: threads that read tiles ahead, so that a GPU need not wait. The result does not depend on them.
+        threads: see `encode_slides`. The result does not depend on them.
         stamp: fingerprint of what the bag depends on, stored with it.
         settings: fingerprint of the settings alone, stored with it.
 
@@ -58,44 +76,92 @@ def encode_slide(
             other tiles.
     """
     path = Path(path)
+    order = Order(slide_id or path.stem, path, mpp)
+    how = {"batch": batch, "threads": threads, "stamp": stamp, "settings": settings}
+    [(_, made)] = encode_slides([order], encoder, tiles, **how)
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+def encode_slides(
+    orders: Iterable[Order],
+    encoder: TileEncoder,
+    tiles: Tiles,
+    *,
+    batch: int = 32,
+    threads: int = 1,
+    stamp: str = "",
+    settings: str = "",
+) -> Generator[tuple[Order, Bag | InputError | OSError]]:
+    """Turn slides into bags, one after the other, see `encode_slide`.
+
+    While the tiles of a slide are encoded, the next one is opened, its tissue found and its file hashed; what decodes,
+    hashes and encodes lets other threads of Python run. A slide whose bag is taken is closed.
+
+    Args:
+        orders: the slides.
+        encoder: where it is `concurrent`, every thread encodes what it has read; else one at a time does, and the
+            others read ahead.
+        tiles: which tiles to take.
+        batch: tiles a call of the encoder.
+        threads: that work; memory grows with them by a batch of tiles each.
+        stamp: fingerprint of what the bags depend on.
+        settings: fingerprint of the settings alone.
+
+    Yields:
+        Each slide in the order given, and its bag or why there is none.
+
+    Raises:
+        InputError: the encoder wants other tiles.
+    """
     if tiles.size_px != encoder.size_px:
         raise InputError(
             f"encoder {encoder.name} takes tiles of {encoder.size_px} px, the study says {tiles.size_px}: "
             f"set `size_px: {encoder.size_px}` under `tiles`"
         )
-    with Slide.open(path, mpp) as slide:
-        mask, grid = _grid(slide, tiles)
-        parts, colours = [], []
-        for pixels in _batches(slide, partial(Slide.open, path, mpp), grid, batch, readers):
-            parts.append(encoder(pixels).astype(np.float16))
-            colours.append(np.concatenate([pixels.mean((1, 2)), pixels.std((1, 2))], axis=1))
-        attrs = {
-            "slide_id": slide_id or path.stem,
-            **source(path, mpp),
-            "source_sha256": sha256(path),
-            "format": slide.format,
-            "mpp": slide.mpp,
-            "mpp_from": slide.mpp_from,
-            "levels_dropped": slide.levels_dropped,
-            "tile_px": grid.size_px,
-            "tile_mpp": grid.mpp,
-            "tile_px_level0": grid.size_level0,
-            "mask": tiles.mask,
-            "mask_warning": mask.warning,
-            "tissue_fraction": mask.fraction,
-            "encoder": encoder.name,
-            "encoder_dim": encoder.dim,
-            "encoder_weights": encoder.weights,
-            "encoder_how": encoder.how,
-            "features_version": VERSION,
-            "hsa_version": hsa.__version__,
-            "settings": settings,
-            "stamp": stamp,
-        }
-    return Bag(np.concatenate(parts), grid.coords, attrs, np.concatenate(colours).astype(np.float32))
+    gate = nullcontext() if encoder.concurrent else Lock()
+
+    def encode(opened: OpenTiles, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = opened.read(corners)
+        with gate:
+            features = encoder(pixels)
+        return _half(features, encoder), colours(pixels)
+
+    pool, unclosed = ThreadPoolExecutor(threads), deque[Future[OpenTiles]]()
+
+    def opening() -> Iterator[tuple[Order, Future[OpenTiles], Future[str]]]:
+        for order in orders:
+            unclosed.append(pool.submit(OpenTiles.open, order.path, order.mpp, tiles))
+            yield order, unclosed[-1], pool.submit(sha256, order.path)
+
+    def encoding() -> Iterator[tuple[Order, Future[OpenTiles], Future[str], list[Future]]]:
+        for order, opened, digest in _one_ahead(opening()):
+            chunks = [] if opened.exception() else opened.result().batches(batch)
+            yield order, opened, digest, [pool.submit(encode, opened.result(), corners) for corners in chunks]
+
+    try:
+        for order, opened, digest, parts in _one_ahead(encoding()):
+            made: Bag | InputError | OSError
+            try:
+                source, done = opened.result(), [part.result() for part in parts]
+                features, painted = (np.concatenate(arrays) for arrays in zip(*done, strict=True))
+                attrs = _attributes(order, source, tiles, encoder, digest.result())
+                made = Bag(features, source.grid.coords, attrs | {"settings": settings, "stamp": stamp}, painted)
+            except (InputError, OSError) as error:
+                for part in parts:
+                    part.cancel()
+                wait(parts)
+                made = error
+            _close(unclosed.popleft())
+            yield order, made
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for opened in unclosed:
+            _close(opened)
 
 
-def sample_tiles(slides: pd.DataFrame, tiles: Tiles, count: int = 192, seed: int = 0) -> np.ndarray:
+def sample_tiles(slides: "pd.DataFrame", tiles: Tiles, count: int = 192, seed: int = 0) -> np.ndarray:
     """Draw tiles at random from slides drawn at random: up to 48 slides, the same number of each, slide by slide.
 
     Slides that cannot be read are left out.
@@ -117,10 +183,9 @@ def sample_tiles(slides: pd.DataFrame, tiles: Tiles, count: int = 192, seed: int
     shuffled = slides.iloc[rng.permutation(len(slides))]
     for path, mpp in zip(shuffled["path"], givens(shuffled), strict=True):
         try:
-            with Slide.open(path, mpp) as slide:
-                grid = _grid(slide, tiles)[1]
-                chosen = rng.permutation(len(grid.coords))[:each]
-                drawn += [slide.read(x, y, grid.size_px, grid.size_px, grid.mpp) for x, y in grid.coords[chosen]]
+            with closing(OpenTiles.open(Path(path), mpp, tiles)) as opened:
+                corners = opened.grid.coords
+                drawn += list(opened.read(corners[rng.permutation(len(corners))[:each]]))
         except InputError:
             continue
         if len(drawn) >= count:
@@ -130,7 +195,7 @@ def sample_tiles(slides: pd.DataFrame, tiles: Tiles, count: int = 192, seed: int
     return np.stack(drawn[:count])
 
 
-def source(path: Path, mpp: float | Given | None) -> dict[str, Any]:
+def source(path: Path, mpp: float | Given | None) -> dict[str, str | int | float]:
     """Tell a slide by its name, its size in bytes and the resolution that the manifest gives it."""
     size = sum(file.stat().st_size for file in slide_files(path))
     return {"source": path.name, "source_bytes": size, "manifest_mpp": told.mpp if (told := given(mpp)) else 0.0}
@@ -148,40 +213,55 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def _grid(slide: Slide, tiles: Tiles) -> tuple[Mask, TileGrid]:
-    mask = tissue_mask(slide, tiles.mask)
-    return mask, tile_grid(slide, mask, tiles.size_px, tiles.mpp, tiles.min_tissue, tiles.max_tiles)
+def _attributes(
+    order: Order, opened: OpenTiles, tiles: Tiles, encoder: TileEncoder, digest: str
+) -> dict[str, str | int | float]:
+    """What a bag says of itself, but for the fingerprints."""
+    slide, mask, grid = opened.slide, opened.mask, opened.grid
+    return {
+        "slide_id": order.slide_id,
+        **source(order.path, order.mpp),
+        "source_sha256": digest,
+        "format": slide.format,
+        "mpp": slide.mpp,
+        "mpp_from": slide.mpp_from,
+        "levels_dropped": slide.levels_dropped,
+        "tile_px": grid.size_px,
+        "tile_mpp": grid.mpp,
+        "tile_px_level0": grid.size_level0,
+        "mask": tiles.mask,
+        "mask_warning": mask.warning,
+        "tissue_fraction": mask.fraction,
+        "encoder": encoder.name,
+        "encoder_dim": encoder.dim,
+        "encoder_weights": encoder.weights,
+        "encoder_how": encoder.how,
+        "features_version": VERSION,
+        "hsa_version": hsa.__version__,
+    }
 
 
-def _batches(
-    slide: Slide, again: Callable[[], Slide], grid: TileGrid, batch: int, readers: int
-) -> Iterator[np.ndarray]:
-    """Pixels of the tiles (B, size, size, 3), in order; several readers each open the slide again."""
-    corners = grid.coords.tolist()
-    chunks = [corners[start : start + batch] for start in range(0, len(corners), batch)]
+def _half(features: np.ndarray, encoder: TileEncoder) -> np.ndarray:
+    """Features as bags hold them."""
+    largest = np.abs(features).max()
+    if largest > HALF:
+        raise InputError(
+            f"encoder {encoder.name} ({encoder.how}) gave a feature of {largest:g}, and bags hold 16-bit floats, up to "
+            f"{HALF:g}: scale its features, in an encoder of your own (the book, Tile encoders)"
+        )
+    return features.astype(np.float16)
 
-    def read(source: Slide, chunk: list[list[int]]) -> np.ndarray:
-        return np.stack([source.read(x, y, grid.size_px, grid.size_px, grid.mpp) for x, y in chunk])
 
-    if readers <= 1:
-        yield from (read(slide, chunk) for chunk in chunks)
-        return
-    idle: SimpleQueue[Slide] = SimpleQueue()
+def _one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Give each item once the one after it has been made."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
-    def read_idle(chunk: list[list[int]]) -> np.ndarray:
-        source = idle.get()
-        try:
-            return read(source, chunk)
-        finally:
-            idle.put(source)
 
-    with ExitStack() as opened, ThreadPoolExecutor(readers) as pool:
-        for _ in range(readers):
-            idle.put(opened.enter_context(again()))
-        ahead: deque[Future[np.ndarray]] = deque()
-        for chunk in chunks:
-            ahead.append(pool.submit(read_idle, chunk))
-            if len(ahead) > readers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+def _close(opened: Future[OpenTiles]) -> None:
+    if opened.done() and not opened.cancelled() and not opened.exception():
+        opened.result().close()

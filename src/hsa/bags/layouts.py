@@ -1,33 +1,17 @@
-"""The layouts of other tools' bags: what their files hold, read without trusting them.
+"""The layouts of other tools' bags: which tool wrote them, and what it means by what it wrote.
 
 Layouts as documented by CLAM, TRIDENT, STAMP, slide2vec, hs2p and the official HistoStainAlign code.
 """
 
-import json
-import math
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from hsa.bags.bag import plain_attribute, plain_dataset
+from hsa.bags.containers import Arrays, load
 from hsa.errors import InputError
-
-SUFFIXES = (".h5", ".npz", ".pt")
-EXPANSION = 4  # features do not compress further; a file that claims more is not what it says
-SMALL = 2**26  # coordinates alone compress well, and never take more bytes than this
-TEXT = ("encoder", "unit", "extractor", "feat_type", "encoder_name", "coordinate_space", "hsa_version")
-KEYS = {
-    *("patch_size", "patch_level", "downsample", "custom_downsample", "patch_size_level0", "level0_magnification"),
-    *("target_magnification", "mpp", "encoder", "unit", "tile_size", "tile_size_um", "tile_size_px", "extractor"),
-    *("feat_type", "hsa_version"),
-}
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,6 +26,7 @@ class Told:
         mpp: resolution of level 0, um/px.
         magnification: of level 0.
         encoder: name of the tile encoder.
+        extent: width and height of level 0, px.
     """
 
     unit: str | None = None
@@ -51,6 +36,7 @@ class Told:
     mpp: float | None = None
     magnification: float | None = None
     encoder: str | None = None
+    extent: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,101 +62,12 @@ def read_layout(path: Path, coords: Path | None, tool: str | None) -> Found:
     Raises:
         InputError: a damaged or unsafe file, an unclear tool, a slide embedding, or arrays that do not fit.
     """
-    arrays, said = _load(path)
-    places, more = _load(coords) if coords else (arrays, {})
+    arrays, said = load(path)
+    places, more = load(coords) if coords else (arrays, {})
     said = said | more
     name = _tool(path, arrays | places, said, tool)
     features = _features(path, arrays)
     return Found(name, features, _corners(path, arrays, places, features), ADAPTERS[name](path, said))
-
-
-def _load(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays of a file, and all that it, or the JSON beside it, says in plain values."""
-    readers = dict(zip(SUFFIXES, (_load_h5, _load_npz, _load_pt), strict=True))
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
-    if path.suffix not in readers:
-        raise InputError(f"{path}: no bag; expected a file in {', '.join(SUFFIXES)}")
-    try:
-        arrays, facts = readers[path.suffix](path)
-        beside = path.with_suffix(".meta.json")
-        if path.suffix in (".npz", ".pt") and beside.is_file():
-            meta = json.loads(beside.read_text())
-            inner = [part for part in meta.values() if isinstance(part, dict)]
-            plain = {key: value for part in [meta, *inner] for key, value in part.items()}
-            facts |= {key: value for key, value in plain.items() if isinstance(value, str | int | float)}
-    except InputError:
-        raise
-    except Exception as error:  # what the readers of three formats raise for damage has no common name
-        raise InputError(f"{path} cannot be read ({error}): copy it again, or make it again") from error
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"{path}: {name!r} holds no numbers ({array.dtype})")
-    for key in {*KEYS, "base_spacing_um", "requested_tile_size_px", "tile_size_lv0", *TEXT} & set(facts):
-        value = facts[key]
-        if key in TEXT:
-            sound = isinstance(value, str) and bool(value.strip())
-        else:
-            sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31
-        if not sound:
-            raise InputError(f"{path} says {key} {value!r}, no {'name' if key in TEXT else 'size'}: correct it")
-    return arrays, facts
-
-
-def _load_h5(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    arrays, facts = {}, {}
-    with h5py.File(path, "r") as file:
-        holders = [file]
-        for name in ("features", "feats", "coords"):
-            if name in file:
-                holders.append(plain_dataset(path, file, name, EXPANSION * path.stat().st_size))
-                arrays[name] = holders[-1][:]
-        for holder in holders:
-            for key in KEYS & set(holder.attrs):
-                value = np.asarray(holder.attrs[key])
-                # CLAM stores the downsample of x and of y.
-                value = value.flat[0] if 1 <= value.size <= 2 else holder.attrs[key]
-                facts[key] = plain_attribute(path, key, value)
-    return arrays, facts
-
-
-def _load_npz(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    _check_zip(path)
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in ("features", "tile_index", "x", "y") if name in file.files}, {}
-
-
-def _load_pt(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    import pickle
-
-    import torch
-
-    if zipfile.is_zipfile(path):
-        _check_zip(path)
-    try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path} holds more than a tensor, which may run code: save it as .h5 or .npz") from error
-    if not isinstance(tensor, torch.Tensor):
-        raise InputError(f"{path}: expected one tensor (N, D), found {type(tensor).__name__}")
-    if tensor.numel() * tensor.element_size() > EXPANSION * path.stat().st_size + SMALL:
-        raise InputError(f"{path}: a tensor {tuple(tensor.shape)} is not in {path.stat().st_size} bytes; do not use it")
-    return {"features": (tensor.float() if tensor.is_floating_point() else tensor).numpy()}, {}
-
-
-def _check_zip(path: Path) -> None:
-    """Refuse an archive that claims to unpack to far more than it holds, or an array larger than its member."""
-    with zipfile.ZipFile(path) as archive:
-        claimed = sum(member.file_size for member in archive.infolist())
-        if claimed > EXPANSION * path.stat().st_size + SMALL:
-            raise InputError(f"{path}: {path.stat().st_size} bytes claim to unpack to {claimed}; do not use it")
-        for member in archive.infolist() if path.suffix == ".npz" else []:
-            with archive.open(member) as data:
-                version = np.lib.format.read_magic(data)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(data)
-            if math.prod(shape) * dtype.itemsize > member.file_size:
-                raise InputError(f"{path}: {member.filename} claims {shape} of {dtype}, which is not in the file")
 
 
 def _tool(path: Path, arrays: Arrays, said: dict[str, Any], given: str | None) -> str:
@@ -211,8 +108,6 @@ def _features(path: Path, arrays: Arrays) -> np.ndarray:
         raise InputError(f"{path}: features {features.shape}, expected (N, D)")
     if len(features) and not features.size:
         raise InputError(f"{path}: features {features.shape}, expected (N, D)")
-    if len(features) and np.abs(features).max() > np.finfo(np.float16).max:
-        raise InputError(f"{path}: features up to {np.abs(features).max():g} do not fit into 16-bit floats")
     return features
 
 
@@ -251,7 +146,9 @@ def _clam(path: Path, said: dict[str, Any]) -> Told:
     scale = said.get("downsample", 1.0 if said.get("patch_level") == 0 else None)
     side = said.get("patch_size")
     size = None if side is None or scale is None else side * scale * said.get("custom_downsample", 1)
-    return Told(unit="level0", tile_px=side, size=size, encoder=said.get("encoder"))
+    level = said.get("level_dim")
+    extent = None if level is None or scale is None else (level[0] * scale + scale, level[1] * scale + scale)
+    return Told(unit="level0", tile_px=side, size=size, encoder=said.get("encoder"), extent=extent)
 
 
 def _trident(path: Path, said: dict[str, Any]) -> Told:
@@ -260,6 +157,8 @@ def _trident(path: Path, said: dict[str, Any]) -> Told:
         "patch_size_level0", None if side is None or level0 is None or not target else side * level0 / target
     )
     facts = {"magnification": level0, "mpp": said.get("mpp"), "encoder": said.get("encoder")}
+    if said.get("level0_width") and said.get("level0_height"):
+        facts["extent"] = (said["level0_width"], said["level0_height"])
     return Told(unit="level0", tile_px=side, size=size, **facts)
 
 
@@ -276,7 +175,7 @@ def _slide2vec(path: Path, said: dict[str, Any]) -> Told:
     space = said.get("coordinate_space", "level0_px")
     if space != "level0_px":
         raise InputError(f"{path}: coordinate_space {space!r}: expected level0_px")
-    facts = {"mpp": said.get("base_spacing_um"), "encoder": said.get("encoder_name")}
+    facts = {"mpp": said.get("base_spacing_um"), "encoder": said.get("encoder_name"), "extent": said.get("dimensions")}
     return Told(unit="level0", tile_px=said.get("requested_tile_size_px"), size=said.get("tile_size_lv0"), **facts)
 
 

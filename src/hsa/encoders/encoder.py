@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hsa.encoders import hub, lite0, registry
+from hsa.encoders import exported, hub, lite0, registry
 from hsa.encoders.runners import Run, onnx_runner, torch_runner
 from hsa.errors import InputError
 
@@ -60,6 +60,7 @@ class TileEncoder:
         run: (B, size_px, size_px, 3) uint8 -> (B, D) float32.
         weights: what tells its weights from others of the same name, such as a checksum; stored with every bag.
         how: runtime, device and precision, stored with every bag.
+        concurrent: whether several threads may call it at a time.
     """
 
     name: str
@@ -69,6 +70,7 @@ class TileEncoder:
     run: Callable[[np.ndarray], np.ndarray]
     weights: str = ""
     how: str = ""
+    concurrent: bool = False
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """Encode tiles.
@@ -140,13 +142,15 @@ def _lite0_mid(options: Options) -> TileEncoder:
         options = replace(options, runtime="torch" if options.device in ("cuda", "mps") else "onnx")
     if options.precision == "auto":
         options = replace(options, precision="float32")
-    network, weights = lite0.network(), hub.fingerprint(lite0.weights_file())
+    weights = hub.fingerprint(lite0.weights_file())
     if options.runtime == "onnx":
         _on_cpu("lite0-mid", options)
-        run, how = onnx_runner(network, 256, options.threads), "onnx cpu float32"
+        model = exported.onnx("lite0-mid", weights, lite0.__name__, lite0.network, 256)
+        run, how = onnx_runner(model, options.threads), "onnx cpu float32"
     else:
-        run, how, weights = _runner("lite0-mid", network, weights, options)
-    return TileEncoder("lite0-mid", dim=512, size_px=256, mpp=0.5, run=run, weights=weights, how=how)
+        run, how, weights = _runner("lite0-mid", lite0.network(), weights, options)
+    concurrent = options.runtime == "onnx"
+    return TileEncoder("lite0-mid", 512, 256, 0.5, run, weights, how, concurrent)
 
 
 def _foundation(name: str, options: Options) -> TileEncoder:
@@ -165,6 +169,12 @@ def device_of(name: str, options: Options) -> str:
     if on_cpu or (name == "lite0-mid" and (options.runtime, options.device) == ("auto", "auto")):
         return "cpu"
     return _device(name, options.device)
+
+
+def is_concurrent(name: str, options: Options) -> bool:
+    """Tell whether several threads may call an encoder at a time, without making it: what ONNX Runtime runs."""
+    on_cpu = options.device not in ("cuda", "mps")
+    return name == "lite0-mid" and (options.runtime == "onnx" or (options.runtime == "auto" and on_cpu))
 
 
 def weights_of(name: str, options: Options) -> str | None:

@@ -1,7 +1,5 @@
 """What runs a tile encoder's network: torch on any device, or ONNX Runtime on the CPU."""
 
-import io
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,33 +40,17 @@ def torch_runner(
     return run
 
 
-def onnx_runner(network: "torch.nn.Module", size_px: int, threads: int) -> Run:
-    """Run a network by ONNX Runtime on the CPU.
+def onnx_runner(model: bytes, threads: int) -> Run:
+    """Run a network by ONNX Runtime on the CPU; several threads may call it at a time.
 
     Args:
-        network: pixels (B, S, S, 3) uint8 to features (B, D).
-        size_px: S.
+        model: ONNX: pixels `tiles` (B, S, S, 3) uint8 to features (B, D).
         threads: that one call may use.
     """
     import onnxruntime
-    import torch
 
-    # Exported anew in each process (about a second): no cached file that could outlive the code that made it.
-    model = io.BytesIO()
-    with warnings.catch_warnings():
-        # dynamo=False needs no onnxscript; torch warns that it is the older of its two exporters.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, size_px, size_px, 3, dtype=torch.uint8),),
-            model,  # type: ignore[arg-type]  # the older exporter writes to a buffer
-            input_names=["tiles"],
-            output_names=["features"],
-            dynamic_axes={"tiles": {0: "batch"}, "features": {0: "batch"}},
-            dynamo=False,
-        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda tiles: session.run(None, {"tiles": np.ascontiguousarray(tiles)})[0]

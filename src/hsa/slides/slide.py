@@ -79,7 +79,18 @@ class Slide:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._reader.close()
+
+    def again(self) -> Self:
+        """Open the slide once more, for another thread; its levels are not looked at anew."""
+        other = type(self)(open_reader(self.path), self.path, self.mpp, self.mpp_from)
+        if "levels" in vars(self):
+            vars(other)["levels"] = self.levels
+        return other
 
     @cached_property
     def levels(self) -> tuple[int, ...]:
