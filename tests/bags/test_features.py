@@ -249,7 +249,9 @@ def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path, monke
     ],
 )
 def test_how_workers_are_shared_out(workers, slides, name, runtime, shares):
-    options = encoding.encoder_options(Encoder(name=name, runtime=runtime, device="auto" if name != "uni" else "cpu"), TILES)
+    options = encoding.encoder_options(
+        Encoder(name=name, runtime=runtime, device="auto" if name != "uni" else "cpu"), TILES
+    )
     assert encoding._shares(workers, slides, name, options) == shares
 
 

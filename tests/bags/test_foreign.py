@@ -148,7 +148,9 @@ def test_a_slide_without_tissue_is_an_empty_bag(tmp_path, shape):
 def test_neighbours_keep_cells_of_their_own_where_a_tile_is_no_whole_number_of_pixels(tmp_path):
     cells = np.stack([np.arange(900) % 30, np.arange(900) // 30], axis=1)
     said = {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224, "extractor": "uni"}
-    path = h5(tmp_path / "s.h5", said, feats=np.arange(900 * D).reshape(900, D), coords=(cells * 256.0).astype(np.float32))
+    path = h5(
+        tmp_path / "s.h5", said, feats=np.arange(900 * D).reshape(900, D), coords=(cells * 256.0).astype(np.float32)
+    )
     bag = read_foreign(path, mpp=0.25281)  # 1012.6 px
     size = bag.attrs["tile_px_level0"]
     assert np.array_equal(bag.coords, np.rint(cells * 256 / 0.25281))

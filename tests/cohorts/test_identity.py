@@ -200,6 +200,7 @@ def test_features_are_not_called_made_where_two_patients_have_one_picture(twice,
     def encode(slides, folder, *args, **kwargs):
         for name, path in zip(slides["slide_id"], slides["path"], strict=True):
             bag(folder, name, source_sha256="x", source_bytes=(tmp_path / path).stat().st_size)
+        return slides.assign(source_sha256="x")
 
     monkeypatch.setattr("hsa.pipeline.steps.encode.encode_cohort", encode)
     monkeypatch.setattr("hsa.pipeline.steps.features.check_folds", lambda *a: None)

@@ -62,9 +62,12 @@ def test_shares_make_every_bag_once_and_only_the_whole_is_called_made(tmp_path, 
     study = load(smoke_file, changes=changes)
     encoded = []
     monkeypatch.setattr(features, "check_folds", lambda *a: None)
-    monkeypatch.setattr(
-        "hsa.pipeline.steps.encode.encode_cohort", lambda slides, *a, **k: encoded.append(list(slides["slide_id"]))
-    )
+
+    def encode(slides, *args, **options):
+        encoded.append(list(slides["slide_id"]))
+        return slides.assign(source_sha256=slides["slide_id"])
+
+    monkeypatch.setattr("hsa.pipeline.steps.encode.encode_cohort", encode)
     for k in (1, 2, 3):
         steps.make_features(study, share=(k, 3), progress=False)
     assert [len(part) for part in encoded] == [3, 2, 2]
@@ -98,6 +101,8 @@ def test_bags_are_not_vouched_for_where_the_manifest_changed_as_it_was_read(
 
     monkeypatch.setattr(features, "make_cohort", read_then_changed)
     monkeypatch.setattr(features, "check_folds", lambda *a: None)
-    monkeypatch.setattr("hsa.pipeline.steps.encode.encode_cohort", lambda *a, **k: None)
+    monkeypatch.setattr(
+        "hsa.pipeline.steps.encode.encode_cohort", lambda slides, *a, **k: slides.assign(source_sha256="x")
+    )
     steps.make_features(study, progress=False)
     assert begin(study, "features", study.paths.bags / "made.json")

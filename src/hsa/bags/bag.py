@@ -16,7 +16,7 @@ from hsa.files import replacing
 # Bits of a float16's exponent: all of them are set in what is not finite. Rows are looked at so many at a time, which
 # stay in the processor's cache.
 EXPONENT = np.uint16(0x7C00)
-ROWS = 64
+ROWS = 256
 
 
 @dataclass(frozen=True)

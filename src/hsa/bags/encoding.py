@@ -6,9 +6,7 @@ from dataclasses import replace
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from hsa import files
 from hsa.bags.adopted import Adopted
@@ -29,15 +27,23 @@ from hsa.slides.resolution import OVERRIDE, givens
 from hsa.study.settings import Encoder, Tiles
 from hsa.workers import bar, run
 
+if TYPE_CHECKING:  # half a second, which each worker would wait for
+    import pandas as pd
+
 # Threads a process: Python runs one at a time where they do not decode or encode, and more would wait for each other.
 THREADS = 8
+# Attributes that tell whether a bag is done, and what is reported of it: a cohort has thousands of bags.
+LOOKED_AT = (
+    *("encoder", "encoder_weights", "source", "source_bytes", "manifest_mpp", "mpp_from", "stamp", "source_sha256"),
+    *("tissue_fraction", "mask_warning"),
+)
 
 Row = dict[str, Any]  # of the report
 How = dict[str, Any]  # options of `encode_slides`
 
 
 def encode_cohort(
-    slides: pd.DataFrame,
+    slides: "pd.DataFrame",
     folder: str | Path,
     encoder: Encoder,
     tiles: Tiles,
@@ -47,7 +53,7 @@ def encode_cohort(
     keep: bool = False,
     workers: int = 1,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Encode every slide of a cohort to `folder/<slide_id>.h5`; slides that are done are kept.
 
     Done means: the bag carries this stamp and the encoder's weights, and the slide, if it is still there, has the
@@ -70,7 +76,7 @@ def encode_cohort(
 
     Returns:
         A row a slide in the order given: slide_id, status (`"kept"` or `"encoded"`), tiles,
-        tissue_fraction, warning.
+        tissue_fraction, warning, source_sha256.
 
     Raises:
         InputError: some slides could not be encoded; all others are done by then. Lists which and why.
@@ -81,10 +87,11 @@ def encode_cohort(
     options = encoder_options(encoder, tiles, Path(folder) / "int8")
     weights = weights_of(encoder.name, options)
     made = {"encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
+    looked_at = (*LOOKED_AT, *(("settings", "features_version") if keep else ()))
     rows, pending = [], []
     for slide_id, path, mpp in zip(slides["slide_id"], map(Path, slides["path"]), givens(slides), strict=True):
         told = source(path, mpp) if split_scene(path)[0].exists() else {}
-        attrs = attributes(Path(folder) / f"{slide_id}.h5")
+        attrs = attributes(Path(folder) / f"{slide_id}.h5", looked_at)
         marked = mpp is not None and mpp.override
         if (
             attrs is not None
@@ -108,7 +115,9 @@ def encode_cohort(
             f"{len(problems)} of {len(slides)} slides could not be encoded, the others are done:\n  "
             + "\n  ".join(problems)
         )
-    columns = ["slide_id", "status", "tiles", "tissue_fraction", "warning"]
+    import pandas as pd
+
+    columns = ["slide_id", "status", "tiles", "tissue_fraction", "warning", "source_sha256"]
     return pd.DataFrame(rows, columns=columns).set_index("slide_id").loc[slides["slide_id"]].reset_index()
 
 
@@ -158,7 +167,7 @@ def encoder_options(encoder: Encoder, tiles: Tiles, int8: str | Path | None = No
 
 
 def _make_int8(
-    slides: pd.DataFrame, folder: Path, encoder: Encoder, tiles: Tiles, adopted: Adopted, marks: dict[str, str]
+    slides: "pd.DataFrame", folder: Path, encoder: Encoder, tiles: Tiles, adopted: Adopted, marks: dict[str, str]
 ) -> None:
     """Make the int8 model once for the cohort; make it again when what it was made of has changed."""
     options = replace(encoder_options(encoder, tiles), runtime="torch")
@@ -186,8 +195,8 @@ def _encode_share(orders: list[Order], folder: Path, name: str, options: Options
 
 
 def _report(slide_id: str, status: str, attrs: dict[str, Any]) -> Row:
-    row = {"slide_id": slide_id, "status": status, "tiles": attrs["tiles"]}
-    return row | {"tissue_fraction": attrs["tissue_fraction"], "warning": attrs["mask_warning"]}
+    row = {"slide_id": slide_id, "status": status, "tiles": attrs["tiles"], "warning": attrs["mask_warning"]}
+    return row | {key: attrs[key] for key in ("tissue_fraction", "source_sha256")}
 
 
 @cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5f, h5l
+from h5py import h5a, h5d, h5f, h5l, h5s, h5t
 
 from hsa.errors import InputError
 
@@ -21,6 +21,9 @@ BROKEN = (OSError, LookupError, RuntimeError, TypeError, ValueError)
 # Features of which most are zero take a tenth of their size when compressed; a file that claims far more is a trap.
 EXPANSION = 100
 SMALL = 2**26  # bytes that may be claimed whatever the file holds
+# Text of any length, as NumPy and as HDF5 have it.
+TEXT = h5py.string_dtype()
+TEXT_TYPE = h5t.py_create(TEXT)
 # How HDF5 says that the data were written with a filter that is not there.
 NO_FILTER = ("filter", "plugin")
 
@@ -96,7 +99,7 @@ def numbers(path: str | Path, file: h5f.FileID, name: str) -> np.ndarray:
     values = np.empty(found.shape, found.dtype)
     if values.size:
         try:
-            found.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+            found.read(h5s.ALL, h5s.ALL, values)
         except OSError as error:
             if all(word in str(error) for word in NO_FILTER):
                 raise InputError(
@@ -125,15 +128,20 @@ def attributes(
         ValueError: one has more than one value; a damaged file can claim one of any length.
     """
     if names is None:
-        found = [h5a.open(holder, index=index) for index in range(h5a.get_num_attrs(holder))]
+        keys: list[bytes] = []
+        h5a.iterate(holder, lambda key: keys.append(key))  # goes on while it is given None
     else:
-        found = [h5a.open(holder, name.encode()) for name in names if h5a.exists(holder, name.encode())]
+        keys = [name.encode() for name in names]
     told = {}
-    for attribute in found:
-        key = attribute.name.decode()
-        if math.prod(attribute.shape) != 1:
-            raise ValueError(f"attribute {key!r} is more than one value")
-        told[key] = plain(path, key, _read(attribute).item())
+    for key in keys:
+        try:
+            attribute = h5a.open(holder, key)
+        except KeyError:  # to ask first takes as long as to open
+            continue
+        name, found = key.decode(), _read(attribute, most=1)
+        if found is None:
+            raise ValueError(f"attribute {name!r} is more than one value")
+        told[name] = plain(path, name, found[0])
     return told
 
 
@@ -145,17 +153,26 @@ def values(path: str | Path, holder: h5f.FileID | h5d.DatasetID, name: str, most
     """
     if not h5a.exists(holder, name.encode()):
         return None
-    attribute = h5a.open(holder, name.encode())
-    count = math.prod(attribute.shape)
-    if not 1 <= count <= most:
-        raise InputError(f"bag {path}: attribute {name!r} has {count} values, expected one")
-    return [plain(path, name, one) for one in _read(attribute).ravel().tolist()]
+    found = _read(h5a.open(holder, name.encode()), most)
+    if found is None:
+        raise InputError(f"bag {path}: attribute {name!r} has none or more than {most} values, expected one")
+    return [plain(path, name, one) for one in found]
 
 
-def _read(attribute: h5a.AttrID) -> np.ndarray:
-    value = np.empty(attribute.shape, attribute.dtype)
-    attribute.read(value)
-    return value
+def _read(attribute: h5a.AttrID, most: int) -> list[object] | None:
+    """The values of an attribute, None if there are none or more than `most`."""
+    space, kind = attribute.get_space(), attribute.get_type()
+    shape = () if space.get_simple_extent_type() == h5s.SCALAR else attribute.shape
+    if not 1 <= math.prod(shape) <= most:
+        return None
+    # h5py would look for the type in memory anew for each attribute; the one in the file serves, but for text.
+    if kind.get_class() == h5t.STRING and kind.is_variable_str():
+        dtype, kind = TEXT, TEXT_TYPE
+    elif (dtype := kind.dtype).hasobject:
+        return [object()]  # lists and references, which are no value
+    value = np.empty(shape, dtype)
+    attribute.read(value, mtype=kind)
+    return value.reshape(-1).tolist()
 
 
 def plain(path: str | Path, key: str, value: object) -> Plain:

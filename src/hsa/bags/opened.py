@@ -28,9 +28,7 @@ class OpenTiles:
     def __init__(self, slide: Slide, tiles: Tiles) -> None:
         self.slide = slide
         self.mask: Mask = tissue_mask(slide, tiles.mask)
-        self.grid: TileGrid = tile_grid(
-            slide, self.mask, tiles.size_px, tiles.mpp, tiles.min_tissue, tiles.max_tiles
-        )
+        self.grid: TileGrid = tile_grid(slide, self.mask, tiles.size_px, tiles.mpp, tiles.min_tissue, tiles.max_tiles)
         self._handles, self._idle = [slide], [slide]
 
     @classmethod

@@ -101,7 +101,9 @@ def check_extent(where: str, coords: np.ndarray, extent: tuple[float, float] | N
     """
     if extent is None or not (coords >= extent).any():
         return
-    found = f"{where}: tiles up to {coords.max(axis=0).tolist()} lie beyond the slide ({extent[0]:g} x {extent[1]:g} px)"
+    found = (
+        f"{where}: tiles up to {coords.max(axis=0).tolist()} lie beyond the slide ({extent[0]:g} x {extent[1]:g} px)"
+    )
     if (coords[:, ::-1] < extent).all():
         raise InputError(
             f"{found}, and on it if x and y are exchanged: `coords` holds y before x (rows before columns). Write it "

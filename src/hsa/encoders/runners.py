@@ -53,4 +53,10 @@ def onnx_runner(model: bytes, threads: int) -> Run:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda tiles: session.run(None, {"tiles": np.ascontiguousarray(tiles)})[0]
+
+    def run(tiles: np.ndarray) -> np.ndarray:
+        # One tile's maps stay in the processor's cache, those of a batch do not: same numbers, in less time and memory.
+        tiles = np.ascontiguousarray(tiles)
+        return np.concatenate([session.run(None, {"tiles": tile[None]})[0] for tile in tiles])
+
+    return run

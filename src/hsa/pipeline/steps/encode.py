@@ -7,9 +7,13 @@ from hsa.pipeline.stamps import bag_settings, stamp
 from hsa.study.study import Study
 
 
-def encode(study: Study, slides: pd.DataFrame, workers: int, progress: bool, keep: bool) -> None:
-    """Encode these slides of the study's cohort into its bags, see `hsa.bags.encoding.encode_cohort`."""
-    encode_cohort(
+def encode(study: Study, slides: pd.DataFrame, workers: int, progress: bool, keep: bool) -> dict[str, str]:
+    """Encode these slides of the study's cohort into its bags, see `hsa.bags.encoding.encode_cohort`.
+
+    Returns:
+        slide_id -> SHA-256 of the file.
+    """
+    made = encode_cohort(
         slides,
         study.paths.bags,
         study.tile_encoder,
@@ -20,3 +24,4 @@ def encode(study: Study, slides: pd.DataFrame, workers: int, progress: bool, kee
         workers=workers,
         progress=progress,
     )
+    return dict(zip(made["slide_id"], made["source_sha256"], strict=True))

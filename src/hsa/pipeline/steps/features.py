@@ -46,10 +46,12 @@ def make_features(
         job.start()
     if imported:
         check(study, cohort)
+        made_of = of_bags(cohort.slides, study.paths.bags)
     else:
-        encode(study, cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides, workers, progress, keep)
+        slides = cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides
+        made_of = encode(study, slides, workers, progress, keep)
     if share is None and job:
-        refuse_copies(cohort.slides, of_bags(cohort.slides, study.paths.bags))
+        refuse_copies(cohort.slides, made_of)
         job.finish({"slides": len(cohort.slides)})
     return cohort
 
