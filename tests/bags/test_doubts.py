@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_foreign import CELLS, FEATURES, TRIDENT, D, N, clam, h5, manifest, slide2vec, trident
+from test_foreign import CELLS, FEATURES, TRIDENT, D, N, clam, manifest, slide2vec, trident
 
 from hsa.bags.bag import read_bag
 from hsa.bags.foreign import import_bags, read_foreign
@@ -151,7 +151,7 @@ def test_x_and_y_exchanged_are_told_where_the_file_says_the_size_of_the_slide(tm
     path, given = write(tmp_path)
     assert len(read_foreign(path, **given).coords) == N
     exchange(tmp_path)
-    with pytest.raises(InputError, match="lie beyond the slide .* on it if x and y are exchanged.*with x first"):
+    with pytest.raises(InputError, match=r"lie beyond the slide .* on it if x and y are exchanged.*with x first"):
         read_foreign(path, **given)
 
 

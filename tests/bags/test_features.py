@@ -227,7 +227,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(make_slide, stand_in, tmp_p
 @pytest.mark.slow
 def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path, monkeypatch):
     slides = cohort(**{name: make_slide(f"{name}.tif", size=512, seed=i) for i, name in enumerate("abc")})
-    for folder, workers, threads in (("one", 1, 8), ("threads", 3, 8), ("processes", 4, 2)):
+    for folder, workers, threads in (("one", 1, 2), ("threads", 3, 3), ("processes", 4, 2)):
         monkeypatch.setattr(encoding, "THREADS", threads)
         report = encode_cohort(slides, tmp_path / folder, Encoder(), Tiles(min_tissue=0.3), stamp="1", workers=workers)
         assert report.slide_id.tolist() == ["a", "b", "c"]
@@ -241,8 +241,8 @@ def test_bags_do_not_depend_on_the_number_of_workers(make_slide, tmp_path, monke
     [
         (1, 9, "lite0-mid", "auto", (1, 1)),
         (2, 1, "lite0-mid", "auto", (1, 2)),
-        (8, 99, "lite0-mid", "onnx", (1, 8)),
-        (20, 99, "lite0-mid", "auto", (3, 7)),
+        (8, 99, "lite0-mid", "onnx", (4, 2)),
+        (5, 99, "lite0-mid", "auto", (3, 2)),
         (20, 2, "lite0-mid", "auto", (2, 10)),
         (4, 99, "lite0-mid", "openvino-int8", (4, 2)),
         (4, 3, "uni", "auto", (3, 2)),
@@ -264,7 +264,7 @@ def test_where_processes_share_a_cohort_the_largest_slides_go_first(tmp_path, mo
     [(jobs, processes)] = asked
     shares = [[int(order.slide_id) for order in job.args[0]] for job in jobs]
     assert processes == 2 and len(shares[0]) == 5
-    assert sum(shares, []) == sorted((size for size, _ in pending), reverse=True)
+    assert [size for share in shares for size in share] == sorted((size for size, _ in pending), reverse=True)
 
 
 @pytest.mark.parametrize("concurrent", [True, False])

@@ -54,7 +54,7 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
         if ending != ".h5" and beside.is_file():
             meta = json.loads(beside.read_text())
             inner = [part for part in meta.values() if isinstance(part, dict)]
-            plain = {key: value for part in [meta, *inner] for key, value in part.items()}
+            plain: dict[str, Any] = {key: value for part in [meta, *inner] for key, value in part.items()}
             facts |= {key: value for key, value in plain.items() if isinstance(value, str | int | float)}
             facts |= {key: pair for key in PAIRS if (pair := _pair(plain.get(key)))}
     except InputError:
@@ -76,7 +76,8 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def _load_h5(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    arrays, facts = {}, {}
+    arrays: Arrays = {}
+    facts: dict[str, Any] = {}
     with hdf5.opened(path) as file:
         holders = [file]
         for name in ("features", "feats", "coords"):
@@ -136,8 +137,8 @@ def _told(held: Any) -> str:
     listed = ", ".join(f"{key!r} {shape}" for key, shape in list(tensors.items())[:6])
     widest = max(tensors, key=lambda key: math.prod(tensors[key]))
     return (
-        f"{type(held).__name__} with {listed}: save the features alone, torch.save(torch.load(FILE)[{widest!r}], FILE), "
-        "and the coordinates as `coords` of an .h5 file; or both into one .h5"
+        f"{type(held).__name__} with {listed}: save the features alone, torch.save(torch.load(FILE)[{widest!r}], NEW)"
+        ", and the coordinates as `coords` of an .h5 file; or both into one .h5"
     )
 
 

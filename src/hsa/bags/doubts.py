@@ -32,8 +32,8 @@ def half(where: str, features: np.ndarray) -> tuple[np.ndarray, str]:
         raise InputError(f"{where}: features that are not finite: make the bag again with the tool that wrote it")
     if largest > LARGEST:
         raise InputError(
-            f"{where}: features up to {largest:g}, and 16-bit floats hold up to {LARGEST:g}: divide the features of all "
-            "slides by one number"
+            f"{where}: features up to {largest:g}, and 16-bit floats hold up to {LARGEST:g}: divide the features of "
+            "all slides by one number"
         )
     rounded = features.astype(np.float16)
     return rounded, "; ".join(filter(None, [_lost(where, features, rounded), _alike(where, rounded)]))
@@ -51,8 +51,8 @@ def _lost(where: str, features: np.ndarray, rounded: np.ndarray) -> str:
     if lost.sum() == varying.sum():
         raise InputError(
             f"{where}: {told} (deviation {np.median(spread[lost]):.1g} at a size of "
-            f"{np.median(np.abs(exact[:, lost])):.1g}): subtract one vector from the features of all slides, or multiply "
-            "them by one number"
+            f"{np.median(np.abs(exact[:, lost])):.1g}): subtract one vector from the features of all slides, or "
+            "multiply them by one number"
         )
     return told
 

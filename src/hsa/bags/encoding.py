@@ -30,8 +30,9 @@ from hsa.workers import bar, run
 if TYPE_CHECKING:  # half a second, which each worker would wait for
     import pandas as pd
 
-# Threads a process: Python runs one at a time where they do not decode or encode, and more would wait for each other.
-THREADS = 8
+# Threads a process. Where they neither decode nor encode, Python runs one at a time: two were always busy on small
+# slides, of four every third waited for another one.
+THREADS = 2
 # Attributes that tell whether a bag is done, and what is reported of it: a cohort has thousands of bags.
 LOOKED_AT = (
     *("encoder", "encoder_weights", "source", "source_bytes", "manifest_mpp", "mpp_from", "stamp", "source_sha256"),
@@ -101,7 +102,7 @@ def encode_cohort(
         ):
             rows.append(_report(slide_id, "kept", attrs))
         else:
-            pending.append((told.get("source_bytes", 0), Order(slide_id, path, mpp)))
+            pending.append((int(told.get("source_bytes", 0)), Order(slide_id, path, mpp)))
     adopted.write()
     how = {"batch": encoder.batch, "stamp": stamp, "settings": settings}
     with bar(total=len(slides), initial=len(rows), desc="slides", progress=progress) as shown:

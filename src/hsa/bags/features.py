@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Item = TypeVar("Item")
+# A slide that is worked on: what is asked for, the open slide, its checksum, and features and colours part by part.
+InHand = tuple["Order", Future[OpenTiles], Future[str], list[Future[tuple[np.ndarray, np.ndarray]]]]
 # Of the pixels that a tile shows and of the features that it gets. It goes up by one when a change of the code changes
 # either: `hsa features --keep` then makes the bags of before again. A test holds it against 20 kept tiles.
 VERSION = 1
@@ -77,8 +79,7 @@ def encode_slide(
     """
     path = Path(path)
     order = Order(slide_id or path.stem, path, mpp)
-    how = {"batch": batch, "threads": threads, "stamp": stamp, "settings": settings}
-    [(_, made)] = encode_slides([order], encoder, tiles, **how)
+    [(_, made)] = encode_slides([order], encoder, tiles, batch=batch, threads=threads, stamp=stamp, settings=settings)
     if isinstance(made, Exception):
         raise made
     return made
@@ -96,8 +97,8 @@ def encode_slides(
 ) -> Generator[tuple[Order, Bag | InputError | OSError]]:
     """Turn slides into bags, one after the other, see `encode_slide`.
 
-    While the tiles of a slide are encoded, the next one is opened, its tissue found and its file hashed; what decodes,
-    hashes and encodes lets other threads of Python run. A slide whose bag is taken is closed.
+    While the tiles of a slide are encoded, the next ones are opened, their tissue found and their files hashed; what
+    decodes, hashes and encodes lets other threads of Python run. A slide is closed when its tiles are done.
 
     Args:
         orders: the slides.
@@ -135,13 +136,18 @@ def encode_slides(
             unclosed.append(pool.submit(OpenTiles.open, order.path, order.mpp, tiles))
             yield order, unclosed[-1], pool.submit(sha256, order.path)
 
-    def encoding() -> Iterator[tuple[Order, Future[OpenTiles], Future[str], list[Future]]]:
-        for order, opened, digest in _one_ahead(opening()):
+    def encoding() -> Iterator[InHand]:
+        """Each slide once it is done, or once the slides behind it are work enough for all threads."""
+        queue: deque[InHand] = deque()
+        for order, opened, digest in _ahead(opening(), threads):
             chunks = [] if opened.exception() else opened.result().batches(batch)
-            yield order, opened, digest, [pool.submit(encode, opened.result(), corners) for corners in chunks]
+            queue.append((order, opened, digest, [pool.submit(encode, opened.result(), part) for part in chunks]))
+            while queue and (not _undone([queue[0]]) or _undone(list(queue)[1:]) >= 2 * threads):
+                yield queue.popleft()
+        yield from queue
 
     try:
-        for order, opened, digest, parts in _one_ahead(encoding()):
+        for order, opened, digest, parts in encoding():
             made: Bag | InputError | OSError
             try:
                 source, done = opened.result(), [part.result() for part in parts]
@@ -252,14 +258,18 @@ def _half(features: np.ndarray, encoder: TileEncoder) -> np.ndarray:
     return features.astype(np.float16)
 
 
-def _one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Give each item once the one after it has been made."""
+def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Give each item once so many after it have been made."""
     waiting: deque[Item] = deque()
     for item in items:
         waiting.append(item)
-        if len(waiting) > 1:
+        if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
+
+
+def _undone(slides: Iterable[InHand]) -> int:
+    return sum(not part.done() for *_, parts in slides for part in parts)
 
 
 def _close(opened: Future[OpenTiles]) -> None:

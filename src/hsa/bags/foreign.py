@@ -77,7 +77,8 @@ def read_foreign(
     if told.unit not in (*UNITS, None):
         raise InputError(f"{where}: unit {told.unit!r} is none of {', '.join(UNITS)}")
     size = tile_size(where, told, tile_mpp)
-    attrs = {
+    assert told.mpp is not None and told.tile_px is not None  # `tile_size` asks for them
+    attrs: dict[str, Any] = {
         "slide_id": slide_id or path.stem,
         "source": path.name,
         "source_bytes": path.stat().st_size,

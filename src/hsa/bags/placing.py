@@ -51,19 +51,20 @@ def tile_size(where: str, told: Told, tile_mpp: float | None) -> float:
         missing.append("tile_mpp (resolution of a tile, um/px)")
     if missing:
         raise InputError(f"{where} does not say {', '.join(missing)}: give it")
-    if not is_plausible(told.mpp):
-        raise InputError(f"{where}: mpp {told.mpp:g} is no resolution of a microscope: give um per px, such as 0.25")
-    if told.magnification and not 2 / 3 <= told.magnification * told.mpp / 10 <= 3 / 2:
+    mpp, tile_px = told.mpp, told.tile_px
+    assert mpp is not None and tile_px is not None  # else missing
+    if not is_plausible(mpp):
+        raise InputError(f"{where}: mpp {mpp:g} is no resolution of a microscope: give um per px, such as 0.25")
+    if told.magnification and not 2 / 3 <= told.magnification * mpp / 10 <= 3 / 2:
         expected = f"about {10 / told.magnification:g}"
-        raise InputError(f"{where} says {told.magnification:g}x, {expected} um/px, but mpp is {told.mpp:g}: correct it")
+        raise InputError(f"{where} says {told.magnification:g}x, {expected} um/px, but mpp is {mpp:g}: correct it")
     size = told.size
     if size is None:
-        size = (told.tile_px * tile_mpp if told.tile_um is None else told.tile_um) / told.mpp
-    if not 1 <= size < 2**31 or not 1 <= told.tile_px < 2**31 or told.tile_px != int(told.tile_px):
-        raise InputError(
-            f"{where}: tiles of {told.tile_px} px, {size:g} px of level 0: correct tile_px, tile_mpp or mpp"
-        )
-    agreed(where, "tile_mpp", size * told.mpp / told.tile_px, tile_mpp, SAME)
+        side = told.tile_um if tile_mpp is None or told.tile_um is not None else tile_px * tile_mpp
+        size = (side or 0) / mpp
+    if not 1 <= size < 2**31 or not 1 <= tile_px < 2**31 or tile_px != int(tile_px):
+        raise InputError(f"{where}: tiles of {tile_px} px, {size:g} px of level 0: correct tile_px, tile_mpp or mpp")
+    agreed(where, "tile_mpp", size * mpp / tile_px, tile_mpp, SAME)
     return float(size)
 
 
@@ -79,6 +80,7 @@ def level0(where: str, corners: np.ndarray, told: Told, size: float) -> np.ndarr
     Raises:
         InputError: they are negative, not finite, or no pixels of level 0.
     """
+    assert told.unit is not None and told.tile_px is not None and told.mpp is not None  # `tile_size` asks for them
     scale = {"level0": 1.0, "tile": size / told.tile_px, "um": 1 / told.mpp}[told.unit]
     if not np.isfinite(corners).all() or corners.min(initial=0) < 0 or corners.max(initial=0) >= 2**31:
         raise InputError(f"{where}: coordinates that are negative, not finite or beyond any slide")
