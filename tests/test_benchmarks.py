@@ -16,8 +16,12 @@ from hsa.training.fit import fit
 FOLDER = REPOSITORY / "benchmarks"
 # File -> the calls that go through all of it; <name> stands for what the fixture of this name gives.
 CALLS = {
+    "bags": [
+        ["--rounds", "1", "--tiles", "50", "--dim", "8", "--bags", "3"],
+        ["--memory", "--slides", "4", "--px", "600"],
+    ],
     "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
-    "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48"]],
+    "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48", "--px", "1024"]],
     "every": [["--repeats", "1", "--only", "--to", "<results>"]],
     "masks": [["--stains", "haematoxylin, pale", "--pictures", "<pictures>"]],
     "reading": [["<slide>", "--rounds", "1"]],
@@ -73,6 +77,15 @@ def run(name, words, monkeypatch, capsys):
 def test_a_benchmark_runs(name, call, monkeypatch, capsys, request):
     words = [str(request.getfixturevalue(word[1:-1])) if word[0] == "<" else word for word in call]
     assert re.search(r"\d", run(name, words, monkeypatch, capsys))
+
+
+@pytest.mark.parametrize("name", ["bags", "encoding"])
+def test_the_rows_of_a_benchmark_can_be_collected(name):
+    found = runpy.run_path(str(FOLDER / f"{name}.py"))["rows"](1)
+    for row in found:
+        assert list(row) == ["benchmark", "row", "value", "unit", "against", "ratio", "spread"]
+        assert row["benchmark"] == name and row["value"] > 0 and row["ratio"] > 0 and row["spread"] >= 0
+    assert len({row["row"] for row in found}) == len(found) > 1
 
 
 def test_every_benchmark_and_each_part_is_called(monkeypatch, capsys):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from hsa import files
 from hsa.bags.adopted import Adopted
-from hsa.bags.bag import attributes, write_bag
+from hsa.bags.bag import write_bag
 from hsa.bags.features import VERSION, Order, encode_slides, sample_tiles, source
+from hsa.bags.known import Known
 from hsa.encoders.encoder import (
     Options,
     TileEncoder,
@@ -33,10 +34,10 @@ if TYPE_CHECKING:  # half a second, which each worker would wait for
 # Threads a process. Where they neither decode nor encode, Python runs one at a time: two were always busy on small
 # slides, of four every third waited for another one.
 THREADS = 2
-# Attributes that tell whether a bag is done, and what is reported of it: a cohort has thousands of bags.
+# Attributes that tell whether a bag is done, and what is reported of it.
 LOOKED_AT = (
     *("encoder", "encoder_weights", "source", "source_bytes", "manifest_mpp", "mpp_from", "stamp", "source_sha256"),
-    *("tissue_fraction", "mask_warning"),
+    *("settings", "features_version", "tissue_fraction", "mask_warning"),
 )
 
 Row = dict[str, Any]  # of the report
@@ -88,11 +89,10 @@ def encode_cohort(
     options = encoder_options(encoder, tiles, Path(folder) / "int8")
     weights = weights_of(encoder.name, options)
     made = {"encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
-    looked_at = (*LOOKED_AT, *(("settings", "features_version") if keep else ()))
-    rows, pending = [], []
+    known, rows, pending = Known(Path(folder), LOOKED_AT), [], []
     for slide_id, path, mpp in zip(slides["slide_id"], map(Path, slides["path"]), givens(slides), strict=True):
         told = source(path, mpp) if split_scene(path)[0].exists() else {}
-        attrs = attributes(Path(folder) / f"{slide_id}.h5", looked_at)
+        attrs = known.attributes(slide_id)
         marked = mpp is not None and mpp.override
         if (
             attrs is not None
@@ -104,6 +104,7 @@ def encode_cohort(
         else:
             pending.append((int(told.get("source_bytes", 0)), Order(slide_id, path, mpp)))
     adopted.write()
+    known.write()
     how = {"batch": encoder.batch, "stamp": stamp, "settings": settings}
     with bar(total=len(slides), initial=len(rows), desc="slides", progress=progress) as shown:
         for row in _encode_all(pending, workers, Path(folder), encoder.name, options, tiles, how):
