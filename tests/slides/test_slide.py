@@ -131,7 +131,8 @@ def test_a_manifest_that_contradicts_the_file_is_refused(make_slide):
 def test_a_slide_that_is_refused_is_closed(tmp_path, monkeypatch):
     closed = []
     # Of two numbers that one does not believe, none is believed.
-    reader = SimpleNamespace(format="x", size=(9, 9), mpp=(0.5, 353.0), power=None, close=lambda: closed.append(True))
+    known = {"format": "x", "size": (9, 9), "mpp": (0.5, 353.0), "power": None, "via": "x"}
+    reader = SimpleNamespace(**known, close=lambda: closed.append(True))
     monkeypatch.setattr("hsa.slides.slide.open_reader", lambda path: reader)
     with pytest.raises(InputError, match="does not say its resolution"):
         Slide.open(tmp_path)

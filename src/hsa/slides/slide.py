@@ -5,7 +5,7 @@ import math
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -13,18 +13,41 @@ from PIL import Image
 from hsa.errors import InputError
 from hsa.slides.readers import DamagedError, Reader, open_reader, split_scene, too_large, unreadable
 from hsa.slides.readers.levels import sound_levels
+from hsa.slides.readers.reduction import DCT, MEAN, WAYS, means
 from hsa.slides.resolution import Given, agreed, given
 
 log = logging.getLogger(__name__)
 
 # A level this close to the wanted mpp is read as it is: resampling would only blur it.
 SAME_MPP = 0.005
+# So close to a whole number, pixels of a level are averaged in squares: over 2048 px the two differ by 0.02 px.
+WHOLE = 1e-5
 # Finer than this against level 0, the detail would be invented.
 MAX_ENLARGEMENT = 1.25
 # Thumbnails are read in blocks of so many output pixels, and never of more pixels of the file, so that memory grows
 # neither with the slide nor with what a pyramid lacks.
 BLOCK_PX = 256
 BLOCK_SOURCE_PX = 2048
+
+
+NONE = "none"
+RESAMPLING = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+
+
+class Source(NamedTuple):
+    """From which pixels of a file those of a resolution are made, and how.
+
+    Attributes:
+        level: of the file.
+        decoded: factor by which the decoder reduces it already.
+        ratio: pixels of that a wanted pixel, along each side.
+        how: they are made of them: `"none"`, `"mean"`, `"box"` or `"lanczos"`.
+    """
+
+    level: int
+    decoded: int
+    ratio: float
+    how: str
 
 
 class Slide:
@@ -36,10 +59,13 @@ class Slide:
         mpp: resolution of level 0, um/px.
         mpp_from: where the resolution was found: `"file"`, `"manifest"`, `"command line"` or `"override"`.
         size: width and height of level 0, px.
+        via: what decodes the pixels, see `hsa.slides.readers.Reader`.
     """
 
-    def __init__(self, reader: Reader, path: Path, mpp: float, mpp_from: str) -> None:
+    def __init__(self, reader: Reader, path: Path, mpp: float, mpp_from: str, reduction: str = MEAN) -> None:
         self._reader = reader
+        self._reduction = reduction
+        self.via = reader.via
         self.path = path
         self.format = reader.format
         self.mpp = mpp
@@ -47,7 +73,7 @@ class Slide:
         self.size = reader.size
 
     @classmethod
-    def open(cls, path: str | Path, mpp: float | Given | None = None) -> Self:
+    def open(cls, path: str | Path, mpp: float | Given | None = None, reduction: str = MEAN) -> Self:
         """Open a slide.
 
         Args:
@@ -55,12 +81,16 @@ class Slide:
                 OME-TIFF.
             mpp: level-0 resolution from the manifest, um/px; needed where the file does not hold it. A
                 `hsa.slides.resolution.Given` also tells that it comes from elsewhere, or wins over the file.
+            reduction: how `read` makes coarser pixels, where a level has to be reduced: `"mean"`, exactly, or `"dct"`,
+                in the decoder, where that can (tiled JPEGs, by 2, 4 or 8): twice as fast, and other pixels.
 
         Raises:
             InputError: no such file, not a slide, not 8-bit RGB, or no resolution that can be true: see
-                `hsa.slides.resolution.agreed`.
+                `hsa.slides.resolution.agreed`; or an unknown reduction.
         """
         path = Path(path)
+        if reduction not in WAYS:
+            raise InputError(f"unknown reduction {reduction!r}: use one of {', '.join(WAYS)}")
         try:
             if not split_scene(path)[0].exists():
                 raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
@@ -68,10 +98,19 @@ class Slide:
         except OSError as error:
             raise unreadable(path, error) from error
         try:
-            return cls(reader, path, *agreed(path, reader, given(mpp)))
+            slide = cls(reader, path, *agreed(path, reader, given(mpp)), reduction)
         except InputError:
             reader.close()
             raise
+        log.debug("slide %s: %s, decoded by %s", path, slide.format, slide.via)
+        return slide
+
+    def again(self) -> Self:
+        """Open the slide once more, for another thread; its levels are not looked at anew."""
+        other = type(self)(open_reader(self.path), self.path, self.mpp, self.mpp_from, self._reduction)
+        if "levels" in vars(self):
+            vars(other)["levels"] = self.levels
+        return other
 
     def __enter__(self) -> Self:
         return self
@@ -84,13 +123,6 @@ class Slide:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
-
-    def again(self) -> Self:
-        """Open the slide once more, for another thread; its levels are not looked at anew."""
-        other = type(self)(open_reader(self.path), self.path, self.mpp, self.mpp_from)
-        if "levels" in vars(self):
-            vars(other)["levels"] = self.levels
-        return other
 
     @cached_property
     def levels(self) -> tuple[int, ...]:
@@ -114,8 +146,18 @@ class Slide:
 
     def extent(self, size: int, mpp: float) -> int:
         """Level-0 pixels that `size` pixels at `mpp` cover."""
-        level, ratio = self._level(mpp)
-        return round(size * ratio * self._reader.downsamples[level])
+        source = self._source(mpp, self._reduction)
+        return round(size * source.ratio * source.decoded * self._reader.downsamples[source.level])
+
+    def reduced_by(self, mpp: float) -> str:
+        """How `read` makes pixels of `mpp` from those of the file.
+
+        Returns:
+            `"none"`, `"mean"` (exact means of squares), `"dct"` (see `open`), `"box"` (means of areas that are no whole
+            squares) or `"lanczos"`; or two of them, such as `"dct+lanczos"`.
+        """
+        source = self._source(mpp, self._reduction)
+        return "+".join([DCT] * (source.decoded > 1) + [source.how] * (source.how != NONE)) or NONE
 
     def read(self, x: int, y: int, width: int, height: int, mpp: float) -> np.ndarray:
         """Read a region.
@@ -136,21 +178,30 @@ class Slide:
         Raises:
             InputError: the file is damaged there, or the slide is coarser than `mpp` by more than a quarter.
         """
-        level, ratio = self._level(mpp)
+        return self._read(x, y, width, height, mpp, self._source(mpp, self._reduction))
+
+    def _read(self, x: int, y: int, width: int, height: int, mpp: float, source: Source) -> np.ndarray:
+        level, decoded, ratio, how = source
         needed = (math.ceil(width * ratio), math.ceil(height * ratio))
         try:
-            region = self._reader.read(x, y, level, *needed)
+            if how == MEAN and decoded == 1:
+                return self._reader.reduced(x, y, level, width, height, round(ratio))
+            if decoded > 1:
+                region = self._reader.reduced(x, y, level, *needed, decoded, DCT)
+            else:
+                region = self._reader.read(x, y, level, *needed)
         except DamagedError as error:
             raise InputError(
                 f"slide {self.path} is damaged at x={x} y={y} (level 0, region of {width} x {height} px "
                 f"at {mpp:g} um/px): {error}. Copy the file again from its source, or "
                 "leave it out of the manifest"
             ) from error
-        if ratio == 1:
+        if how == NONE:
             return region
-        how = Image.Resampling.BOX if ratio >= 2 else Image.Resampling.LANCZOS
+        if how == MEAN:
+            return means(region, round(ratio))
         box = (0, 0, width * ratio, height * ratio)
-        return np.asarray(Image.fromarray(region).resize((width, height), how, box=box))
+        return np.asarray(Image.fromarray(region).resize((width, height), RESAMPLING[how], box=box))
 
     def thumbnail(self, mpp: float) -> np.ndarray:
         """Read the whole slide.
@@ -171,7 +222,8 @@ class Slide:
         """Read some rows and columns, both within `size_at(mpp)`, of what `thumbnail` gives: (h, w, 3) uint8, RGB."""
         scale = mpp / self.mpp
         picture = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), dtype=np.uint8)
-        block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / self._level(mpp)[1])))
+        source = self._source(mpp, MEAN)  # the mask is the same, however tiles are read
+        block = max(1, min(BLOCK_PX, int(BLOCK_SOURCE_PX / source.ratio)))
         # A few pixels more, the margin of a filter, are not worth a call of their own.
         if max(picture.shape[:2]) <= 1.25 * block:
             block = max(picture.shape[:2])
@@ -179,7 +231,7 @@ class Slide:
             for left in range(0, picture.shape[1], block):
                 part = picture[top : top + block, left : left + block]
                 x, y = round((columns.start + left) * scale), round((rows.start + top) * scale)
-                part[:] = self.read(x, y, part.shape[1], part.shape[0], mpp)
+                part[:] = self._read(x, y, part.shape[1], part.shape[0], mpp, source)
         return picture
 
     def size_at(self, mpp: float) -> tuple[int, int]:
@@ -211,8 +263,8 @@ class Slide:
         """
         return max(finest, self.mpp, self.mpp * max(self.size) / longest)
 
-    def _level(self, mpp: float) -> tuple[int, float]:
-        """Level to read for `mpp`, and how many of its pixels make one wanted pixel."""
+    def _source(self, mpp: float, reduction: str) -> Source:
+        """What to read for `mpp`, and what to make of it."""
         if mpp * MAX_ENLARGEMENT < self.mpp:
             raise InputError(
                 f"slide {self.path} has {self.mpp:g} um/px, coarser than the {mpp:g} wanted: set "
@@ -224,4 +276,13 @@ class Slide:
         if fine and fine[-1] > 0:
             fine = [level for level in fine if level in self.levels]
         level = fine[-1] if fine else 0
-        return level, 1.0 if abs(ratios[level] - 1) <= SAME_MPP else ratios[level]
+        ratio, decoded = ratios[level], 1
+        if reduction == DCT:
+            factors = self._reader.dct_factors(level)
+            decoded = next((factor for factor in factors if ratio / factor >= 1 - SAME_MPP), 1)
+            ratio /= decoded
+        if abs(ratio - 1) <= SAME_MPP:
+            return Source(level, decoded, 1.0, NONE)
+        if round(ratio) > 1 and abs(ratio - round(ratio)) <= WHOLE:
+            return Source(level, decoded, round(ratio), MEAN)
+        return Source(level, decoded, ratio, "box" if ratio >= 2 else "lanczos")

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slides.readers.protocol import BROKEN, DamagedError, overlay, unreadable
+from hsa.slides.readers.jpeg_tiles import JpegTiles, is_direct
+from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, overlay, unreadable
+from hsa.slides.readers.reduction import DCT, MEAN
 from hsa.slides.readers.segments import JPEG, SEPARATE, check_whole, is_cut, segment_shape, touched
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ LIKE_SIZE, LIKE_SCAN, SAME_SCAN = 0.5, 0.01, 0.05
 FIX = "export one bright-field image, 8-bit RGB, as one OME-TIFF"
 
 
-class OmeTiffReader:
+class OmeTiffReader(Reader):
     """An image of an OME-TIFF: 8-bit RGB, interleaved, in planes or in three pages; levels in SubIFDs.
 
     It is the one of the number asked for, else the largest.
@@ -58,6 +60,9 @@ class OmeTiffReader:
             self.downsamples = tuple(widths[0] / width for width in widths)
             largest = max(math.prod(segment_shape(pages[0].keyframe)) for pages in self._levels)
             self._decoded = lru_cache(max(3, KEPT_PX // largest))(self._decode)
+            tiled = all(len(pages) == 1 and is_direct(pages[0].keyframe) for pages in self._levels)
+            self._direct = JpegTiles(path, [pages[0] for pages in self._levels]) if tiled else None
+            self.via = "direct" if tiled else "tifffile"
         except InputError:
             raise
         except BROKEN as error:
@@ -66,6 +71,8 @@ class OmeTiffReader:
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         """Read a region; see `hsa.slides.readers.Reader`."""
         left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
+        if self._direct:
+            return self._direct.read(level, left, top, width, height)
         region = np.full((height, width, 3), 255, np.uint8)
         try:
             for channel, page in enumerate(self._levels[level]):
@@ -81,9 +88,22 @@ class OmeTiffReader:
             raise DamagedError(str(error)) from error
         return region
 
+    def reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int, how: str = MEAN) -> np.ndarray:
+        """Read a region and reduce it; see `hsa.slides.readers.Reader`."""
+        left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
+        if self._direct and (how == DCT or self._direct.divides(level, factor, left, top)):
+            return self._direct.read(level, left, top, width, height, factor, how)
+        return super().reduced(x, y, level, width, height, factor)
+
+    def dct_factors(self, level: int) -> tuple[int, ...]:
+        """Factors by which JPEGs are decoded smaller; see `hsa.slides.readers.Reader`."""
+        return self._direct.dct_factors(level) if self._direct else ()
+
     def close(self) -> None:
         """Close the file."""
         self._decoded.cache_clear()
+        if self._direct is not None:
+            self._direct.close()
         self._tiff.close()
 
     def _decode(self, level: int, channel: int, index: int) -> tuple:

@@ -7,12 +7,21 @@ import numpy as np
 import openslide
 
 from hsa.errors import InputError
-from hsa.slides.readers.protocol import DamagedError, on_white, slide_files, unreadable
+from hsa.slides.readers.jpeg_tiles import JpegTiles, jpeg_tiles
+from hsa.slides.readers.protocol import DamagedError, Reader, on_white, slide_files, unreadable
+from hsa.slides.readers.reduction import DCT, MEAN
 from hsa.slides.readers.segments import PLAIN_GRIDS, TileIndex
 
+# OpenSlide's names of vendors whose tiles it lays side by side as they are.
+SIDE_BY_SIDE = ("aperio", "generic-tiff")
+APERIO = "aperio"
 
-class OpenSlideReader:
-    """SVS, NDPI, MRXS, SCN, BIF, tiled TIFF, DICOM ...; `format` is OpenSlide's name of the vendor."""
+
+class OpenSlideReader(Reader):
+    """SVS, NDPI, MRXS, SCN, BIF, tiled TIFF, DICOM ...; `format` is OpenSlide's name of the vendor.
+
+    Tiled JPEGs are decoded without OpenSlide, wherever it would show the same pixels.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,14 +38,19 @@ class OpenSlideReader:
         self.power = None if math.isnan(power) else power
         self.downsamples: tuple[float, ...] = self._handle.level_downsamples
         self._tiles: TileIndex | None = None
+        self._direct = self._jpeg_tiles()
+        self.via = "direct" if self._direct else "openslide"
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         """Read a region; see `hsa.slides.readers.Reader`."""
+        left, top = (edge / self.downsamples[level] for edge in (x, y))
+        # Between the pixels of a level OpenSlide interpolates.
+        if self._direct and left.is_integer() and top.is_integer():
+            return self._direct.read(level, int(left), int(top), width, height)
         if self.format in PLAIN_GRIDS:
             # OpenSlide shows what a tile has, and a flat block in place of the rest.
             self._tiles = self._tiles or TileIndex(self._path, self._handle.level_dimensions)
-            left, top = (math.floor(edge / self.downsamples[level]) for edge in (x, y))
-            self._tiles.check(level, left, top, width, height)
+            self._tiles.check(level, math.floor(left), math.floor(top), width, height)
         try:
             region = self._handle.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
@@ -46,9 +60,33 @@ class OpenSlideReader:
             raise DamagedError(str(error)) from error
         return on_white(region)
 
+    def reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int, how: str = MEAN) -> np.ndarray:
+        """Read a region and reduce it; see `hsa.slides.readers.Reader`."""
+        left, top = (edge / self.downsamples[level] for edge in (x, y))
+        if self._direct and (how == DCT or self._direct.divides(level, factor, left, top)):
+            return self._direct.read(level, math.floor(left), math.floor(top), width, height, factor, how)
+        return super().reduced(x, y, level, width, height, factor)
+
+    def dct_factors(self, level: int) -> tuple[int, ...]:
+        """Factors by which JPEGs are decoded smaller; see `hsa.slides.readers.Reader`."""
+        return self._direct.dct_factors(level) if self._direct else ()
+
+    def _jpeg_tiles(self) -> JpegTiles | None:
+        """The tiles of the file, if they can be decoded one by one and laid side by side."""
+        if self.format not in SIDE_BY_SIDE:
+            return None
+        found = jpeg_tiles(self._path, self._handle.level_dimensions)
+        # Where a tile of a reduced level is missing, OpenSlide shows Aperio's next finer one.
+        if found and self.format == APERIO and found.lacks_tiles(range(1, len(self.downsamples))):
+            found.close()
+            return None
+        return found
+
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+        if self._direct is not None:
+            self._direct.close()
         if self._tiles is not None:
             self._tiles.close()
 

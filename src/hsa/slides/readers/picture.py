@@ -8,19 +8,20 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slides.readers.protocol import BROKEN, DamagedError, on_white, overlay, unreadable
+from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, on_white, overlay, unreadable
 from hsa.slides.readers.segments import check_first_page, is_cut
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 
 
-class PictureReader:
+class PictureReader(Reader):
     """A PNG, JPEG, BMP or untiled TIFF, decoded whole by Pillow at the first read, up to Pillow's ceiling of pixels.
 
     Its resolution is the manifest's: the dpi tag of an image editor says how to print a picture, not how it was
     scanned.
     """
 
+    via = "pillow"
     mpp: tuple[float, float] | None = None
     power: float | None = None
     downsamples: tuple[float, ...] = (1.0,)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
+from hsa.slides.readers.reduction import MEAN, means
 
 # What tifffile, imagecodecs, Pillow and ElementTree raise for broken files.
 BROKEN: tuple[type[Exception], ...] = (
@@ -31,6 +32,8 @@ class Reader(Protocol):
         mpp: um per pixel of level 0 along x and y, as the file says, plausible or not; None if it says nothing.
         power: of the objective, such as 40; None if the file does not name one.
         downsamples: level-0 pixels a pixel of each level, ascending; the first is 1.
+        via: what decodes the pixels: `"direct"` (tiled JPEGs, see `hsa.slides.readers.jpeg_tiles`), `"openslide"`,
+            `"tifffile"` or `"pillow"`.
     """
 
     format: str
@@ -38,6 +41,7 @@ class Reader(Protocol):
     mpp: tuple[float, float] | None
     power: float | None
     downsamples: tuple[float, ...]
+    via: str
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         """Read a region of a level.
@@ -57,6 +61,30 @@ class Reader(Protocol):
             DamagedError: the file is damaged there.
         """
         ...
+
+    def reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int, how: str = MEAN) -> np.ndarray:
+        """Read a region of a level and reduce it by a whole factor.
+
+        Args:
+            x: left edge, level-0 px.
+            y: upper edge, level-0 px.
+            level: index into `downsamples`.
+            width: px of the reduced level.
+            height: px of the reduced level.
+            factor: pixels of the level a pixel, along each side.
+            how: see `hsa.slides.readers.reduction`; `"dct"` only by a factor of `dct_factors`.
+
+        Returns:
+            (height, width, 3) uint8, as `read`.
+
+        Raises:
+            DamagedError: the file is damaged there.
+        """
+        return means(self.read(x, y, level, width * factor, height * factor), factor)
+
+    def dct_factors(self, level: int) -> tuple[int, ...]:
+        """Factors by which the decoder itself reduces a level, the largest first; none but for tiled JPEGs."""
+        return ()
 
     def close(self) -> None:
         """Close the file."""
