@@ -232,6 +232,8 @@ def _attributes(
         "mpp": slide.mpp,
         "mpp_from": slide.mpp_from,
         "levels_dropped": slide.levels_dropped,
+        "reader": slide.via,
+        "reduction": slide.reduced_by(tiles.mpp),
         "tile_px": grid.size_px,
         "tile_mpp": grid.mpp,
         "tile_px_level0": grid.size_level0,

@@ -38,7 +38,7 @@ class OpenTiles:
         Raises:
             InputError: as `Slide.open`, `tissue_mask` and `tile_grid`.
         """
-        slide = Slide.open(path, mpp)
+        slide = Slide.open(path, mpp, tiles.reduction)
         try:
             return cls(slide, tiles)
         except BaseException:

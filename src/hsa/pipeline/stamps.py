@@ -58,7 +58,9 @@ def _values(study: Study, step: str, marker: str, method: str) -> Any:
         return [study.tiles.size_px, study.tiles.mpp, _text(study.paths.bags / "imported.json")]
     if step == "bag":
         encoder = {key: value for key, value in parts["encoder"].items() if key != "batch"}
-        return [stamp(study, "cohort") if virtual else None, parts["tiles"], encoder]
+        # This setting came later, and at its default leaves bags of before as they are.
+        tiles = {key: value for key, value in parts["tiles"].items() if (key, value) != ("reduction", "mean")}
+        return [stamp(study, "cohort") if virtual else None, tiles, encoder]
     if step == "features":
         return [stamp(study, "cohort"), stamp(study, "bag")]
     if step == "summary":

@@ -109,6 +109,10 @@ class Tiles(Section):
     mask: Literal["optical-density", "histolab"] = "optical-density"
     min_tissue: Fraction = 0.5
     max_tiles: Annotated[int, Field(ge=1)] | None = None
+    reduction: Literal["mean", "dct"] = Field(
+        default="mean",
+        description="how finer pixels become one of `mpp`: by exact means, or dct: by the JPEG decoder, twice as fast",
+    )
 
 
 class Encoder(Section):

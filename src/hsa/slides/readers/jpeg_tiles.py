@@ -7,13 +7,14 @@ DCT, smooth upsampling of colour), so the pixels are the same too.
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import simplejpeg
 
+from hsa.slides.readers.kept_tiles import KeptTiles
 from hsa.slides.readers.protocol import BROKEN, DamagedError
 from hsa.slides.readers.reduction import DCT_FACTORS, MEAN, means
 from hsa.slides.readers.segments import JPEG, SEPARATE, check_whole
@@ -23,17 +24,11 @@ if TYPE_CHECKING:
 
 # Photometric interpretations of TIFF 6.0.
 RGB, YCBCR = 2, 6
-# Bytes of decoded tiles that are kept at most, so that none is decoded again for each region that touches it.
-KEPT_BYTES = 48_000_000
 # Markers of JPEG. Two segments (JFIF, Adobe) tell a decoder how colours are coded; here the TIFF's own word counts.
 START, START_OF_SCAN, TELL_COLOURS = b"\xff\xd8", 0xDA, (0xE0, 0xEE)
 ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
 # Of what libjpeg-turbo warns of, this leaves the picture whole.
 HARMLESS = "extraneous bytes"
-
-
-# Of a level, as it is reduced: level, factor, how, number of the row.
-Row = tuple[int, int, str, int]
 
 
 class Level(NamedTuple):
@@ -122,14 +117,16 @@ class JpegTiles:
         if inside and (width, height, left % wide, top % high) == (wide, high, 0, 0):
             return self._decode(level, top // high, left // wide, factor, how, np.empty((high, wide, 3), np.uint8))
         region = np.empty((height, width, 3), np.uint8) if inside else np.full((height, width, 3), 255, np.uint8)
-        first, last = max(0, left // wide), min(-(-columns // wide), -(-(left + width) // wide))
-        above, below = max(0, top // high), min(-(-rows // high), -(-(top + height) // high))
-        self._kept.forget_but({(level, factor, how, row) for row in range(above, below)})
+        right, bottom = min(left + width, columns), min(top + height, rows)
+        if right <= max(0, left) or bottom <= max(0, top):
+            return region
+        above, below = max(0, top) // high, -(-bottom // high)
+        self._kept.forget((level, factor, how), above, below)
         for row in range(above, below):
-            y, end_y, y0 = max(top, row * high), min(top + height, (row + 1) * high, rows), row * high
-            for column in range(first, last):
-                x, end_x, x0 = max(left, column * wide), min(left + width, (column + 1) * wide, columns), column * wide
-                place = (level, factor, how, row)
+            y, end_y, y0 = max(top, row * high), min(bottom, (row + 1) * high), row * high
+            for column in range(max(0, left) // wide, -(-right // wide)):
+                x, end_x, x0 = max(left, column * wide), min(right, (column + 1) * wide), column * wide
+                place = (level, factor, how), row
                 tile = self._kept.take(place, column)
                 if tile is None:
                     tile = self._decode(level, row, column, factor, how, self._kept.buffer((high, wide, 3)))
@@ -148,9 +145,9 @@ class JpegTiles:
         """Give the factors by which the tiles of a level can be decoded smaller, the largest first."""
         return tuple(factor for factor in DCT_FACTORS if self.divides(level, factor))
 
-    def lacks_tiles(self, levels: Iterable[int]) -> bool:
-        """Tell whether any tile of these levels is missing."""
-        return any(0 in self._levels[level].lengths for level in levels)
+    def lacks_tiles(self) -> bool:
+        """Tell whether any tile is missing."""
+        return any(0 in level.lengths for level in self._levels)
 
     def close(self) -> None:
         """Close the file."""
@@ -186,49 +183,6 @@ class JpegTiles:
             return os.pread(self._file.fileno(), length, place)
         self._file.seek(place)
         return self._file.read(length)
-
-
-class KeptTiles:
-    """Decoded tiles for regions that are read row by row: those of other rows are forgotten.
-
-    Memory is used again: fresh memory costs a third of what decoding does.
-    """
-
-    def __init__(self) -> None:
-        self._rows: dict[Row, dict[int, np.ndarray]] = {}
-        self._bytes = 0
-        self._spare: dict[tuple[int, ...], list[np.ndarray]] = {}
-
-    def forget_but(self, rows: set[Row]) -> None:
-        """Forget the tiles of other rows."""
-        for row in self._rows.keys() - rows:
-            for column in list(self._rows[row]):
-                self.spare(self.take(row, column))
-            del self._rows[row]
-
-    def take(self, row: Row, column: int) -> np.ndarray | None:
-        """Give a tile away; None if it is not kept."""
-        tile = self._rows.setdefault(row, {}).pop(column, None)
-        if tile is not None:
-            self._bytes -= tile.nbytes
-        return tile
-
-    def put(self, row: Row, column: int, tile: np.ndarray) -> None:
-        """Keep a tile, if there is room."""
-        if self._bytes + tile.nbytes > KEPT_BYTES:
-            self.spare(tile)
-            return
-        self._rows.setdefault(row, {})[column] = tile
-        self._bytes += tile.nbytes
-
-    def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Give memory for a tile, with anything in it."""
-        free = self._spare.get(shape)
-        return free.pop() if free else np.empty(shape, np.uint8)
-
-    def spare(self, tile: np.ndarray) -> None:
-        """Take memory back."""
-        self._spare.setdefault(tile.shape, []).append(tile)
 
 
 def _level(page: "TiffPage | TiffFrame") -> Level:

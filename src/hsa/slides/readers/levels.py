@@ -47,13 +47,15 @@ def _agreements(reader: Reader, above: int, level: int, places: list[tuple[float
     side = int(min(SIDE_PX, MAX_SIDE_PX / ratio, *(whole / coarse for whole in reader.size)) // BLOCK_PX * BLOCK_PX)
     if side < 2 * BLOCK_PX:
         return
+    ends = [whole - side * coarse for whole in reader.size]
+    corners = set()
     for shares in places:
-        corner = [share * whole - side * coarse / 2 for share, whole in zip(shares, reader.size, strict=True)]
-        ends = [whole - side * coarse for whole in reader.size]
-        x, y = (int(min(max(0, at), end)) for at, end in zip(corner, ends, strict=True))
+        middle = [share * whole for share, whole in zip(shares, reader.size, strict=True)]
+        corners.add(tuple(int(min(max(0, at - side * coarse / 2), end)) for at, end in zip(middle, ends, strict=True)))
+    for x, y in sorted(corners, key=lambda corner: corner[::-1]):  # a tile is decoded once for a row of squares
         try:
-            low = _means(reader.read(x, y, level, side, side), side)
-            high = _means(reader.read(x, y, above, round(side * ratio), round(side * ratio)), side)
+            low = _means(reader.near(x, y, level, side, side), side)
+            high = _means(reader.near(x, y, above, round(side * ratio), round(side * ratio)), side)
         except DamagedError:
             continue  # told when the place itself is read
         flattest, most = sorted([low.std(), high.std()])

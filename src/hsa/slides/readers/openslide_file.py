@@ -60,6 +60,13 @@ class OpenSlideReader(Reader):
             raise DamagedError(str(error)) from error
         return on_white(region)
 
+    def near(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region near a place; see `hsa.slides.readers.Reader`."""
+        if self._direct is None:
+            return self.read(x, y, level, width, height)
+        left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
+        return self._direct.read(level, left, top, width, height)
+
     def reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int, how: str = MEAN) -> np.ndarray:
         """Read a region and reduce it; see `hsa.slides.readers.Reader`."""
         left, top = (edge / self.downsamples[level] for edge in (x, y))
@@ -76,8 +83,8 @@ class OpenSlideReader(Reader):
         if self.format not in SIDE_BY_SIDE:
             return None
         found = jpeg_tiles(self._path, self._handle.level_dimensions)
-        # Where a tile of a reduced level is missing, OpenSlide shows Aperio's next finer one.
-        if found and self.format == APERIO and found.lacks_tiles(range(1, len(self.downsamples))):
+        # Where a tile is missing in a file of Aperio, OpenSlide shows a finer level there and in all coarser ones.
+        if found and self.format == APERIO and found.lacks_tiles():
             found.close()
             return None
         return found

@@ -62,6 +62,10 @@ class Reader(Protocol):
         """
         ...
 
+    def near(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region that may begin at the nearest whole pixel of the level, where `read` would interpolate."""
+        return self.read(x, y, level, width, height)
+
     def reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int, how: str = MEAN) -> np.ndarray:
         """Read a region of a level and reduce it by a whole factor.
 
