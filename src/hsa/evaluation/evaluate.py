@@ -102,7 +102,7 @@ def evaluate(
 def _detectable(cases: int, prevalence: float) -> float | None:
     """Smallest AUC difference that this many cases can show; None where they can show none."""
     try:
-        return detectable_difference(cases, prevalence, **ASSUMED)
+        return detectable_difference(cases, prevalence, ASSUMED["auc"], ASSUMED["correlation"], ASSUMED["power"])
     except InputError:
         return None
 

@@ -68,7 +68,7 @@ def reach(study: Study, prevalence: float = 0.5) -> str:
         study: the study.
         prevalence: share of positive cases.
     """
-    cases, seeds = study.design.cases or getattr(study.cohort, "cases", 0), len(study.seeds)
+    seeds, cases = len(study.seeds), int(study.design.cases or getattr(study.cohort, "cases", 0))
     tests = len(study.contrasts) * len(study.markers)
     found = [
         detectable_difference(cases, prevalence, AUC, CORRELATION, POWER, level, seeds, SEED_SD)
