@@ -4,4 +4,4 @@ A file of any supported format comes in, or a folder of DICOM files; out go RGB 
 mask of tissue, and the grid of tiles on it. Knows nothing of stains, markers or studies.
 """
 
-__all__ = ["examples", "histolab_masks", "readers", "resolution", "slide", "tiling", "tissue"]
+__all__ = ["beside_histolab", "examples", "histolab_masks", "readers", "resolution", "slide", "tiling", "tissue"]

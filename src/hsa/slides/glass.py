@@ -190,7 +190,9 @@ def _colour(sample: Sample, is_field: bool) -> tuple[np.ndarray, bool]:
     return (white if np.ptp(white) < NEUTRAL else np.full(3, white.min(), np.float32)), NO_GLASS
 
 
-def _mode(sample: Sample, flat: np.ndarray, smooth: np.ndarray, white: np.ndarray, is_field: bool) -> tuple[np.ndarray, str]:
+def _mode(
+    sample: Sample, flat: np.ndarray, smooth: np.ndarray, white: np.ndarray, is_field: bool
+) -> tuple[np.ndarray, str]:
     """The most frequent density (3,) of flat pixels, or that of gaps between them, if they are pale tissue.
 
     Args:

@@ -18,7 +18,7 @@ from hsa.slides.glass import (
     sampled,
     texture_of,
 )
-from hsa.slides.parts import BLOCK, Block, Parts, blocks
+from hsa.slides.parts import Block, Parts, blocks
 
 # um/px at which the tissue of slides is looked for.
 MASK_MPP = 8.0
