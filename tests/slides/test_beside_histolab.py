@@ -20,5 +20,5 @@ def test_histolab_reads_the_same_pixels_at_our_corners_and_tiles_with_our_mask(t
 
 def test_a_slide_whose_resolution_is_given_by_hand_can_be_compared_too(make_slide):
     table = beside_histolab(make_slide(mpp=None, covered=0.9), 0.5, 256, 0.5).set_index("way")
-    assert table.loc["histolab, our corners", "same"] == table.loc["hsa", "tiles"] > 0
-    assert (table["tiles"] > 0).all()
+    read = table.loc["histolab, our corners"]
+    assert 0 < read["same"] == read["tiles"] < table.loc["hsa", "tiles"]  # it gives none at the far edges
