@@ -42,7 +42,7 @@ def beside_histolab(path: Path, mpp: float | Given | None, size_px: int, min_tis
     from histolab.exceptions import TileSizeOrCoordinatesError
     from histolab.scorer import NucleiScorer
     from histolab.slide import Slide as HistolabSlide
-    from histolab.tiler import GridTiler, ScoreTiler
+    from histolab.tiler import GridTiler, ScoreTiler, Tiler
     from histolab.types import CoordinatePair
 
     def ours() -> tuple[np.ndarray, list[np.ndarray]]:
@@ -75,8 +75,12 @@ def beside_histolab(path: Path, mpp: float | Given | None, size_px: int, min_tis
         ):
             into = Path(folder) / name
             slide = HistolabSlide(str(path), str(into))
-            with suppress(RuntimeError):  # so it tells that it found no tile
-                _, seconds = _timed(lambda t=tiler, s=slide: t.extract(s, extraction_mask=mask))
+
+            def tile(tiler: Tiler = tiler, slide: HistolabSlide = slide) -> None:
+                with suppress(RuntimeError):  # so it tells that it found no tile
+                    tiler.extract(slide, extraction_mask=mask)
+
+            _, seconds = _timed(tile)
             rows.append({"way": name, "tiles": len(list(into.rglob("*.png"))), "seconds": seconds, "same": np.nan})
     return pd.DataFrame(rows)
 
