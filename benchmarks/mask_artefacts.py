@@ -46,7 +46,11 @@ INKS = {
 }
 STAINS = ("H&E, strong", "haematoxylin, pale", "haematoxylin, DAB strong")
 # Stain of the stroma of a field, and of its nuclei.
-FIELDS = {"H&E": (EOSIN, HAEMATOXYLIN), "IHC": (0.6 * HAEMATOXYLIN + 0.4 * DAB, DAB), "haematoxylin": (HAEMATOXYLIN,) * 2}
+FIELDS = {
+    "H&E": (EOSIN, HAEMATOXYLIN),
+    "IHC": (0.6 * HAEMATOXYLIN + 0.4 * DAB, DAB),
+    "haematoxylin": (HAEMATOXYLIN,) * 2,
+}
 PALE_STAINS = ("haematoxylin, pale", "H&E, pale", "haematoxylin, DAB pale")
 REAL_FIELDS, FIELD_MPP = ("BCI_00007", "BCI_00057", "BCI_00820", "BCI_00901"), 0.46
 
@@ -72,7 +76,9 @@ def inked(picture: np.ndarray, truth: np.ndarray, colour: tuple[int, ...], width
     return laid(picture, 0.85 * streaks * stroke, colour)
 
 
-def band(picture: np.ndarray, truth: np.ndarray, colour: tuple[int, ...], share: float) -> tuple[np.ndarray, np.ndarray]:
+def band(
+    picture: np.ndarray, truth: np.ndarray, colour: tuple[int, ...], share: float
+) -> tuple[np.ndarray, np.ndarray]:
     """A band along the left edge that fades to its inner side."""
     across = np.arange(picture.shape[1]) / picture.shape[1] / share
     return laid(picture, np.broadcast_to(np.where(across < 1, 0.8 - 0.4 * across, 0), picture.shape[:2]), colour)
@@ -110,7 +116,13 @@ def sections(quick: bool) -> Iterator[Case]:
                 picture, ignored = lay(clean, texture.truth, *more)
                 noise = np.random.default_rng(2).normal(0, 0.7, picture.shape)
                 kind = name.split(",")[0] if "edge" not in name else "edge"
-                yield Case(kind, f"{texture.name}, {stain}, {name}", jpeg(picture + noise), texture.truth, ignored & texture.truth)
+                yield Case(
+                    kind,
+                    f"{texture.name}, {stain}, {name}",
+                    jpeg(picture + noise),
+                    texture.truth,
+                    ignored & texture.truth,
+                )
 
 
 def drawn_field(size: int, gaps: float, pale: float, stain: str, seed: int) -> Texture:
@@ -127,7 +139,9 @@ def drawn_field(size: int, gaps: float, pale: float, stain: str, seed: int) -> T
     stroma, nuclei = FIELDS[stain]
     amount = pale * (1 + 0.1 * noise(12))
     density = ((amount[..., None] * stroma / stroma.max()) + 0.5 * clusters[..., None] * nuclei) * (1 - gap[..., None])
-    return Texture(f"field of {size * 2} um, {gaps:.0%} gaps, stroma {pale:g}, {stain}", density, coarse(gap, 4) < 0.5, 4)
+    return Texture(
+        f"field of {size * 2} um, {gaps:.0%} gaps, stroma {pale:g}, {stain}", density, coarse(gap, 4) < 0.5, 4
+    )
 
 
 def fields(quick: bool) -> Iterator[Case]:
@@ -145,7 +159,9 @@ def fields(quick: bool) -> Iterator[Case]:
         for stain in PALE_STAINS[: 1 if quick else None]:
             for light in LIGHTS:
                 picture = photographed(stained(texture, stain), light, texture.times)
-                yield Case("real field", f"{name}, {stain}, {light}", picture, texture.truth, np.zeros_like(texture.truth))
+                yield Case(
+                    "real field", f"{name}, {stain}, {light}", picture, texture.truth, np.zeros_like(texture.truth)
+                )
 
 
 def real_field(path: Path, name: str) -> Texture:
@@ -158,7 +174,9 @@ def real_field(path: Path, name: str) -> Texture:
     return scaled(Texture(name, amounts, coarse(shape, 4) > 0.5, 4))
 
 
-def judged(cases: Iterator[Case], method: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[Case, np.ndarray, float, float]]:
+def judged(
+    cases: Iterator[Case], method: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[tuple[Case, np.ndarray, float, float]]:
     for case in cases:
         found = method(case.picture)
         yield case, found, *scores(found[~case.ignored], case.truth[~case.ignored])
@@ -171,7 +189,8 @@ def main() -> None:
     asked = parser.parse_args()
     made = [*sections(asked.quick), *fields(asked.quick)]
     kinds = list(dict.fromkeys(case.kind for case in made))
-    print(f"\nWorst recall / worst IoU of each kind\n\n| kind | cases | {' | '.join(METHODS)} |\n|---|---|{'---|' * len(METHODS)}")
+    print("\nWorst recall / worst IoU of each kind\n")
+    print(f"| kind | cases | {' | '.join(METHODS)} |\n|---|---|{'---|' * len(METHODS)}")
     for kind in kinds:
         cells = []
         for name, method in METHODS.items():
@@ -180,7 +199,9 @@ def main() -> None:
             if name == "ours" and asked.pictures:
                 asked.pictures.mkdir(parents=True, exist_ok=True)
                 for case, found, recall, iou in sorted(rows, key=lambda row: min(row[2] - 0.1, row[3]))[:8]:
-                    stem = f"{kind}_{recall:.2f}_{iou:.2f}_{case.name}".replace(" ", "_").replace("&", "").replace("%", "")
+                    stem = (
+                        f"{kind}_{recall:.2f}_{iou:.2f}_{case.name}".replace(" ", "_").replace("&", "").replace("%", "")
+                    )
                     outlined(case.picture, found, case.truth).save(asked.pictures / f"{stem}.png")
         print(f"| {kind} | {len(rows)} | {' | '.join(cells)} |")
 

@@ -1,4 +1,4 @@
-"""Filters over small windows, written out as shifted copies: on a block that fits the cache, many times SciPy's speed."""
+"""Filters over small windows, written out as shifted copies: on a block in the cache, many times SciPy's speed."""
 
 from collections.abc import Callable
 

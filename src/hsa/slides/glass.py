@@ -33,13 +33,15 @@ SIDE, STAINED_SIDE, STAIN_AT_SIDE = 0.03, 0.02, 0.05
 PALEST, DEEPEST, FALL = 0.015, 0.045, 0.2
 # A picture no longer than this (um) may be a field cut out of a slide, without a margin of glass.
 FIELD_UM = 2200.0
+# A lamp is hardly more tinted than this.
+LAMP = 0.016
 # The brightest pixels may be brighter than the glass by so much, by noise and sharpening.
 OVERSHOOT = 0.02
 # What cannot be told for certain.
 DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
 NO_GLASS = "hardly any glass to compare with, so that pale tissue may be missing"
-PALE = "most of what is flat is darker than the gaps in it by a stain: it was taken for pale tissue"
-UNSURE = "what was taken for glass may be pale tissue, for some pixels are brighter by a stain"
+PALE = "without a margin of glass, what is flat and darker than the gaps in it was taken for pale tissue"
+UNSURE = "without a margin of glass, what was taken for glass may be pale tissue"
 
 WHITE_DENSITY = (-np.log10(np.maximum(np.arange(256), 1) / 255)).astype(np.float32)
 
@@ -161,13 +163,13 @@ def _terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1).astype(np.float32)
 
 
-def _colour(sample: Sample, is_field: bool) -> tuple[np.ndarray, bool]:
-    """Optical density (3,) of the glass against white, and whether there is glass."""
+def _colour(sample: Sample, is_field: bool) -> tuple[np.ndarray, str]:
+    """Optical density (3,) of the glass against white, and what is doubtful about it (see `Glass`)."""
     density = sample.density
     # Scanners fill what they did not scan with pure white, brighter than their glass.
     scanned = ~_white(sample.colours)
     if not scanned.any():
-        return np.zeros(3, np.float32), True
+        return np.zeros(3, np.float32), NO_GLASS
     lightness = mean3(density)
     brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
     white = np.median(density[brightest], axis=0)
@@ -221,7 +223,8 @@ def _mode(
             gap = np.median(density[near], axis=0)
             if _is_stain(main - gap) and PALEST < (main - gap).max() < DEEPEST:
                 return gap, PALE
-    return main, UNSURE if (main - white)[1] > OVERSHOOT else ""
+    tinted = _is_stain(main) and np.ptp(main) > LAMP
+    return main, UNSURE if tinted or (main - white)[1] > OVERSHOOT else ""
 
 
 def _has_margin(sample: Sample, glass: np.ndarray) -> bool:
@@ -236,7 +239,7 @@ def _has_margin(sample: Sample, glass: np.ndarray) -> bool:
 
 
 def _is_stain(beside: np.ndarray) -> bool:
-    """Whether a difference of densities (3,) is a stain's: none takes away more of red or of blue than of the others."""
+    """Whether a difference of densities (3,) is a stain's: none takes away less of green than of red and of blue."""
     return bool(beside[1] > beside.min() + STAINED * beside.max())
 
 

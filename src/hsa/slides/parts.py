@@ -60,7 +60,10 @@ class Parts:
             count += number
         pairs = np.concatenate(seams, axis=1) - 1
         graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
-        parts, self._part = connected_components(graph, directed=False) if count else (0, np.zeros(0, np.int32))
+        parts = 0
+        self._part: np.ndarray = np.zeros(0, np.int32)
+        if count:
+            parts, self._part = connected_components(graph, directed=False)
         self.sums = np.zeros((kinds, parts), np.int64)
         if count:
             for into, one in zip(self.sums, np.concatenate(sums, axis=1), strict=True):

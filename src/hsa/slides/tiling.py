@@ -86,8 +86,12 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
         doubts.append(f"{share:.0%} of the slide is tissue: no glass to compare with")
     if not doubts:
         return Mask(array, mpp)
-    look = f"slide {slide.path.name}: {'; '.join(doubts)}. Look at its mask: `hsa tiles {slide.path.name}`; if it is wrong, "
-    return Mask(array, mpp, look + "try another `mask` under `tiles` in the study file, or leave the slide out")
+    name = slide.path.name
+    remedy = (
+        "Compare its mask (`tissue_mask`) with the slide; if it is wrong, try another `mask` under `tiles` in the "
+        "study file, or leave the slide out of the manifest"
+    )
+    return Mask(array, mpp, f"slide {name}: {'; '.join(doubts)}. {remedy}")
 
 
 def tile_grid(

@@ -94,8 +94,8 @@ def canvas_tissue(canvas: Canvas) -> tuple[np.ndarray, list[str]]:
         bits = _classified(canvas.read(window), window, glass, canvas.shape)
         if bits is not None:
             codes[block] = bits[inside]
-            found += np.count_nonzero(codes[block] & FOUND)
-            ink += np.count_nonzero(codes[block] & INK)
+            found += int(np.count_nonzero(codes[block] & FOUND))
+            ink += int(np.count_nonzero(codes[block] & INK))
     doubts = [glass.doubt] if glass.doubt else []
     doubts += _mark_strokes(codes, canvas.mpp, found)
     _close(codes, canvas.mpp, ink < MINORITY * found)
