@@ -49,7 +49,24 @@ def test_one_limit_makes_slides_comparable(ax):
     bar = figures.heat_bar(ax, 1.0)
     assert bar.get_ylim() == (-1, 1) and len(ax.figure.axes) == 2
     bar = figures.heat_bar(ax, 1.0, classes=("below 2+", "2+ and above"))
-    assert (bar.get_title(loc="left"), bar.get_xlabel()) == ("for 2+ and above", "for below 2+")
+    assert [text.get_text() for text in bar.texts] == ["for below 2+", "for 2+ and above"]
+
+
+@pytest.mark.parametrize("shape", [(100, 200), (200, 100), (60, 300)])
+@pytest.mark.parametrize(
+    "classes", [("wild-type", "aberrant"), ("no amplification of it", "amplified, 6 copies or more")]
+)
+def test_names_at_the_bar_end_on_the_page(shape, classes):
+    figures.use_style()
+    fig, axes = figures.panels(1, 2, height=1.1 + 3 * shape[0] / shape[1])
+    figures.heat_overlay(axes[1], np.full((*shape, 3), 200, np.uint8), COORDS, [1.0, -2, 0], 256, 2.0, 0.5)
+    bar = figures.heat_bar(axes[1], 2.0, classes=classes)
+    fig.canvas.draw()
+    for text in (*bar.texts, bar.yaxis.label):
+        box = text.get_window_extent()
+        assert fig.bbox.x0 <= box.x0 and box.x1 <= fig.bbox.x1, text.get_text()
+        assert fig.bbox.y0 <= box.y0 and box.y1 <= fig.bbox.y1, text.get_text()
+    plt.close(fig)
 
 
 def test_a_map_without_importance_is_drawn_and_a_broken_one_refused(ax):

@@ -1,6 +1,7 @@
 """Heat maps: what a prediction rests on, laid over the slide, and how well that agrees with the truth."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import seaborn as sns
@@ -15,6 +16,9 @@ from hsa.reporting.figures.tissue import scale_bar
 
 # Its ends are the colours of the classes that a tile speaks for; between them, nothing.
 IMPORTANCE = LinearSegmentedColormap.from_list("importance", ["#11695B", CLASSES[0], "#FFFFFF", "#B9578B", CLASSES[1]])
+NAME_INKS = ("#11695B", CLASSES[1])
+# Names of classes at the bar are broken into lines of about so many.
+NAME_CHARACTERS = 16
 
 
 def heat_overlay(
@@ -83,7 +87,7 @@ def heat_overlay(
 def heat_bar(
     axes: Axes | np.ndarray,
     limit: float,
-    label: str = "importance of a tile (logits)",
+    label: str = "importance of a tile\n(logits)",
     classes: Sequence[str] = CLASS_NAMES,
 ) -> Axes:
     """Add the colour bar of `heat_overlay` to the right of its axes.
@@ -101,6 +105,10 @@ def heat_bar(
     first: Axes = np.asarray(axes).flat[0]
     bar = first.figure.colorbar(shown, ax=axes, label=label, shrink=0.8, aspect=30)
     bar.outline.set_visible(False)
-    bar.ax.set_title(f"for {classes[1]}", fontsize=9, fontweight="normal", loc="left", color=CLASSES[1])
-    bar.ax.set_xlabel(f"for {classes[0]}", fontsize=9, loc="left", color="#11695B")
+    # Texts, for the layout makes no room for the width of titles and labels, and long names ended beyond the page.
+    for name, end, offset, side, ink in zip(classes, (0, 1), (-5, 5), ("top", "bottom"), NAME_INKS, strict=True):
+        text = fill(f"for {name}", NAME_CHARACTERS)
+        bar.ax.annotate(
+            *(text, (0, end), (0, offset), "axes fraction", "offset points"), va=side, fontsize=9, color=ink
+        )
     return bar.ax
