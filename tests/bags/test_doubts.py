@@ -164,10 +164,16 @@ def test_x_and_y_exchanged_are_told_where_the_slide_is_there(tmp_path, make_slid
         import_bags(source, tmp_path / "bags", manifest("s", path=slide), progress=False)
 
 
-def test_tiles_beyond_the_size_that_the_file_says_are_refused(tmp_path):
-    path, given = trident(tmp_path, attrs=TRIDENT | {"level0_width": 1000, "level0_height": 1000})
-    with pytest.raises(InputError, match=r"lie beyond the slide \(1000 x 1000 px\): coordinates in another unit"):
-        read_foreign(path, **given)
+def test_tiles_beyond_the_size_that_the_file_says_are_told_and_beyond_the_slide_itself_refused(tmp_path, make_slide):
+    source = tmp_path / "features"
+    source.mkdir()
+    path, given = trident(source, attrs=TRIDENT | {"level0_width": 1000, "level0_height": 1000})
+    said = "tiles up to [1536, 1024] lie beyond the slide (1000 x 1000 px)"
+    assert read_foreign(path, **given).attrs["extent_warning"] == said
+    assert import_bags(source, tmp_path / "bags", manifest("s"), progress=False)["warning"].tolist() == [said]
+    slide = make_slide("s.tif", picture=np.full((1000, 1000, 3), 255, np.uint8), mpp=0.25, levels=1)
+    with pytest.raises(InputError, match=r"lie beyond the slide .*: coordinates in another unit"):
+        import_bags(source, tmp_path / "bags", manifest("s", path=slide), progress=False)
 
 
 def rows(change, count):

@@ -16,7 +16,7 @@ from hsa.bags.containers import ENDINGS, KINDS, named
 from hsa.bags.doubts import half
 from hsa.bags.features import sha256
 from hsa.bags.layouts import read_layout
-from hsa.bags.placing import SAME, UNITS, agreed, check_extent, level0, overlap, tile_size
+from hsa.bags.placing import SAME, UNITS, agreed, beyond, level0, overlap, tile_size
 from hsa.errors import InputError
 from hsa.files import read_json, write_json
 from hsa.fingerprint import fingerprint
@@ -25,6 +25,7 @@ from hsa.slides.resolution import Given, givens
 from hsa.slides.slide import Slide
 from hsa.workers import bar
 
+WARNINGS = ("extent_warning", "overlap_warning", "features_warning")
 RECORD = "imported.json"  # beside the bags: slide_id -> stamp of its bag
 
 
@@ -57,12 +58,12 @@ def read_foreign(
 
     Returns:
         Corners in level-0 px, features as float16, attributes as of `hsa.bags.features.encode_slide`, with
-        `source_tool` and, where there is reason for them, `overlap_warning` and `features_warning`. A slide without
-        tissue has no rows.
+        `source_tool` and, where there is reason for them, `extent_warning` (tiles beyond the slide's size as the files
+        say it), `overlap_warning` and `features_warning`. A slide without tissue has no rows.
 
     Raises:
         InputError: a damaged or unsafe file, an unclear tool, a slide embedding, something missing or contradictory,
-            two tiles on one corner, tiles beyond the slide, or features without a difference between tiles.
+            two tiles on one corner, x and y exchanged, or features without a difference between tiles.
     """
     path = Path(path)
     found = read_layout(path, Path(coords) if coords else None, tool)
@@ -97,8 +98,8 @@ def read_foreign(
     features, doubts = half(where, found.features)
     bag = Bag(features, level0(where, found.corners, told, size), attrs)
     check_arrays(path, bag.features, bag.coords)
-    check_extent(where, bag.coords, told.extent)
     warnings = {
+        "extent_warning": beyond(where, bag.coords, told.extent),
         "overlap_warning": overlap(where, bag.coords, attrs["tile_px_level0"], grid),
         "features_warning": doubts,
     }
@@ -208,12 +209,13 @@ def _import_one(
     bag = read_foreign(file, coords=coords, slide_id=slide_id, mpp=known, **given)
     if not len(bag.coords):
         raise InputError(f"{file.name} holds no tile: the tool found no tissue; leave the slide out")
-    check_extent(file.name, bag.coords, extent)
+    if found := beyond(file.name, bag.coords, extent):
+        raise InputError(f"{file.name}: {found}: coordinates in another unit, or the bag of another slide")
     return bag
 
 
 def _warnings(bag: Bag) -> str:
-    told = (str(bag.attrs.get(key, "")) for key in ("overlap_warning", "features_warning"))
+    told = (str(bag.attrs.get(key, "")) for key in WARNINGS)
     return "; ".join(filter(None, told))
 
 

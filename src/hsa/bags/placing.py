@@ -90,28 +90,29 @@ def level0(where: str, corners: np.ndarray, told: Told, size: float) -> np.ndarr
     return moved.astype(np.int64)
 
 
-def check_extent(where: str, coords: np.ndarray, extent: tuple[float, float] | None) -> None:
-    """Refuse corners that do not lie on their slide.
+def beyond(where: str, coords: np.ndarray, extent: tuple[float, float] | None) -> str:
+    """Say whether corners lie beyond their slide, and refuse x and y that are exchanged.
 
     Args:
         where: the file, for messages.
         coords: (N, 2), level-0 px.
         extent: width and height of level 0, px; None if nothing tells them.
 
+    Returns:
+        A sentence; empty if all lie on it.
+
     Raises:
-        InputError: some lie beyond it; says so where they would lie on it with x and y exchanged.
+        InputError: some lie beyond it, and all would lie on it with x and y exchanged.
     """
     if extent is None or not (coords >= extent).any():
-        return
-    found = (
-        f"{where}: tiles up to {coords.max(axis=0).tolist()} lie beyond the slide ({extent[0]:g} x {extent[1]:g} px)"
-    )
+        return ""
+    found = f"tiles up to {coords.max(axis=0).tolist()} lie beyond the slide ({extent[0]:g} x {extent[1]:g} px)"
     if (coords[:, ::-1] < extent).all():
         raise InputError(
-            f"{found}, and on it if x and y are exchanged: `coords` holds y before x (rows before columns). Write it "
-            "again with x first"
+            f"{where}: {found}, and on it if x and y are exchanged: `coords` holds y before x (rows before columns). "
+            "Write it again with x first"
         )
-    raise InputError(f"{found}: coordinates in another unit, or the bag of another slide")
+    return found
 
 
 def overlap(where: str, coords: np.ndarray, size: int, grid: int | None) -> str:
