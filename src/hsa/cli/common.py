@@ -14,7 +14,7 @@ CORES = cores()
 StudyOption = Annotated[str, typer.Option("--study", "-s", help="study file, or its name in studies/")]
 StainOption = Annotated[str | None, typer.Option("--stain", help="marker; default: all of the study")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="training seed; default: the study's")]
-WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="processes; default: one a core")]
+WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="jobs at a time; default: one a core")]
 ModelOption = Annotated[Path, typer.Option("--model", "-m", help="folder of a trained method")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bars")]
 
