@@ -16,7 +16,7 @@ import simplejpeg
 
 from hsa.slides.readers.kept_tiles import KeptTiles
 from hsa.slides.readers.protocol import BROKEN, DamagedError
-from hsa.slides.readers.reduction import DCT_FACTORS, MEAN, means
+from hsa.slides.readers.reduction import DCT, DCT_FACTORS, MEAN, means
 from hsa.slides.readers.segments import JPEG, SEPARATE, check_whole
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class JpegTiles:
         """Read a region whose corner is in px of the reduced level."""
         picture = self._levels[level]
         wide, high = (side // factor for side in picture.tile)
-        # The last pixel of a row may lie on the edge.
-        columns, rows = (-(-side // factor) for side in picture.size)
+        # A pixel on the edge is a mean with white; in the decoder it would be one with whatever fills the tile.
+        columns, rows = (side // factor if how == DCT else -(-side // factor) for side in picture.size)
         inside = left >= 0 and top >= 0 and left + width <= columns and top + height <= rows
         if inside and (width, height, left % wide, top % high) == (wide, high, 0, 0):
             return self._decode(level, top // high, left // wide, factor, how, np.empty((high, wide, 3), np.uint8))
