@@ -24,6 +24,7 @@ CALLS = {
     "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48", "--px", "1024"]],
     "every": [["--repeats", "1", "--only", "--to", "<results>"]],
     "masks": [["--stains", "haematoxylin, pale", "--pictures", "<pictures>"]],
+    "readers": [["--repeats", "1", "--side", "1024"]],
     "reading": [["<slide>", "--rounds", "1"]],
     "rendering": [["--px", "256", "--cases", "1"]],
     "shuffled_pairs": [["<study>", "--permutations", "3"]],
