@@ -20,7 +20,9 @@ def test_tissue_mask_of_a_slide_covers_its_tissue(make_slide):
 def test_a_slide_full_of_tissue_is_marked(make_slide):
     picture = tissue_picture(1024, 4.0, seed=1)
     with Slide.open(make_slide(picture=picture)) as slide:
-        assert "of the slide is tissue" in tissue_mask(slide).warning
+        warning = tissue_mask(slide).warning
+    assert warning.startswith("slide slide.tif: ")
+    assert "of the slide is tissue" in warning and "leave the slide out" in warning
 
 
 def test_a_slide_without_tissue_is_refused(make_slide):
@@ -58,6 +60,18 @@ def test_optical_density_mask_serves_histolabs_own_tilers(make_slide, tmp_path):
     GridTiler((128, 128), check_tissue=False).extract(slide, extraction_mask=mask)
     # 0.4 of 64 squares; histolab keeps those that are at least 80 % inside the mask.
     assert 10 <= len(list((tmp_path / "tiles").iterdir())) <= 30
+
+
+def test_optical_density_mask_takes_the_resolution_of_slides_without_one(make_slide, tmp_path):
+    pytest.importorskip("histolab")
+    from histolab.slide import Slide as HistolabSlide
+
+    path = make_slide(mpp=None, covered=0.4)
+    slide = HistolabSlide(path, tmp_path / "tiles")
+    with Slide.open(path, 0.5) as own:
+        assert (OpticalDensityMask(mpp=0.5)(slide) == tissue_mask(own).array).all()
+    with pytest.raises(InputError, match="resolution|mpp"):
+        OpticalDensityMask()(slide)
 
 
 def test_without_histolab_the_message_says_what_to_type(make_slide, monkeypatch):

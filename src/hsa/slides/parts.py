@@ -101,6 +101,10 @@ def _numbers(line: np.ndarray, first: int) -> np.ndarray:
 
 
 def _touching(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Numbers (2, n) of the parts on both sides of a seam, each pair once."""
-    pairs = np.stack([one, other])
-    return np.unique(pairs[:, (pairs > 0).all(axis=0)], axis=1)
+    """Numbers (2, n) of the parts on both sides of a seam, each pair once where it begins."""
+    both = (one > 0) & (other > 0)
+    if not both.any():
+        return np.zeros((2, 0), np.int64)
+    one, other = one[both], other[both]
+    begins = np.r_[True, (one[1:] != one[:-1]) | (other[1:] != other[:-1])]
+    return np.stack([one[begins], other[begins]])

@@ -118,7 +118,8 @@ def _samples(canvas: Canvas) -> list[Sample]:
     step = sample_step(sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in chosen))
     found = []
     for rows, columns in chosen:
-        window, inside = _window((rows, columns), 1, canvas.shape)
+        # A margin shows the texture at their edges; of single squares it would cost three more tiles of the file.
+        window, inside = _window((rows, columns), int(stride == 1), canvas.shape)
         found.append(sampled(canvas.read(window), inside, rows.start, columns.start, step))
     return found
 
