@@ -29,14 +29,14 @@ GAPS, BESIDE, STAINED, VALLEY = 0.003, 0.01, 0.05, 0.7
 
 # A side is the outer part of so much of a picture; it has stain if this share of it is so dense.
 SIDE, STAINED_SIDE, STAIN_AT_SIDE = 0.03, 0.02, 0.05
-# Pale tissue that is taken for glass has a density between these; and light does not fall off by more than that.
-PALEST, DEEPEST, FALL = 0.015, 0.045, 0.2
+# Pale tissue that is taken for glass is denser than this; and light does not fall off by more than that.
+PALEST, FALL = 0.015, 0.2
 # A picture no longer than this (um) may be a field cut out of a slide, without a margin of glass.
 FIELD_UM = 2200.0
 # A lamp is hardly more tinted than this.
 LAMP = 0.016
 # The brightest pixels may be brighter than the glass by so much, by noise and sharpening.
-OVERSHOOT = 0.02
+OVERSHOOT = 0.015
 # What cannot be told for certain.
 DARK = "the ground is dark, as in fluorescence or an inverted picture: mask and encoders are made for bright field"
 NO_GLASS = "hardly any glass to compare with, so that pale tissue may be missing"
@@ -173,11 +173,14 @@ def _colour(sample: Sample, is_field: bool) -> tuple[np.ndarray, str]:
     lightness = mean3(density)
     brightest = scanned & (lightness <= np.quantile(lightness[scanned], 0.005))
     white = np.median(density[brightest], axis=0)
-    neutral = scanned & ((range3(density) < NEUTRAL) | (range3(density - white) < SAME_TINT))
+    neutral = range3(density) < NEUTRAL
+    if np.ptp(white) < NEUTRAL:
+        neutral |= range3(density - white) < SAME_TINT
+    neutral &= scanned
     calm = sample.texture < FLAT
     away = max3(np.abs(density - white))
     likely = neutral & (away < 0.06)
-    fallen = neutral & (away < FALL)
+    fallen = scanned & (range3(density) < NEUTRAL) & (away < FALL)
     if (likely & calm).mean() < 0.05 and (fallen & calm).mean() > 0.1:
         # The brightest glass is hidden by tissue, and the light falls off towards the rest.
         likely = fallen
@@ -207,7 +210,7 @@ def _mode(
     lightness = mean3(sample.density)
     place = (_smooth_counts(lightness[flat]).argmax() + 0.5) * BIN
     main = np.median(sample.density[flat & (np.abs(lightness - place) < 3 * BIN)], axis=0)
-    if not is_field or _has_margin(sample, main):
+    if not is_field or _has_margin(sample, white):
         return main, ""
     # Stain shows in green light first.
     density = sample.density[smooth]
@@ -221,15 +224,15 @@ def _mode(
         near = np.abs(green - (top + 0.5) * BIN) < 2.5 * BIN
         if near.sum() >= max(GAPS * len(flat), BESIDE * flat.sum()):
             gap = np.median(density[near], axis=0)
-            if _is_stain(main - gap) and PALEST < (main - gap).max() < DEEPEST:
+            if _is_stain(main - gap) and (main - gap).max() > PALEST:
                 return gap, PALE
     tinted = _is_stain(main) and np.ptp(main) > LAMP
     return main, UNSURE if tinted or (main - white)[1] > OVERSHOOT else ""
 
 
-def _has_margin(sample: Sample, glass: np.ndarray) -> bool:
+def _has_margin(sample: Sample, white: np.ndarray) -> bool:
     """Whether two sides or more are free of stain, as tissue with a margin leaves them."""
-    stained = max3(sample.density - glass) > STAIN_AT_SIDE
+    stained = max3(sample.density - white) > STAIN_AT_SIDE
     free = 0
     for place in (sample.y, sample.x):
         least, most = place.min(), place.max()

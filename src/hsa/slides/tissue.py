@@ -25,8 +25,6 @@ MASK_MPP = 8.0
 # Optical density against the glass above which a pixel is tissue: in general, and where the picture is flat.
 OD_FLOOR = 0.011
 UNEVEN_GLASS = 0.03
-# Flat and darker than the glass by this much more in green light than in red or blue: pale tissue, not uneven glass.
-PALE_TINT = 0.007
 # A pixel with less than this share of its neighbourhood's highest density is glass beside tissue: blur and JPEG.
 HALO = 0.12
 # Gaps narrower than twice this are closed; parts and holes smaller than a square of this side go (um).
@@ -35,6 +33,8 @@ SMALL_UM = 50.0
 # Blue and green ink takes this many times as much red as green light, which haematoxylin, the bluest stain, does not;
 # yellow and orange ink so many times as much blue as green, which DAB does not.
 INK_RED, INK_BLUE = 1.3, 2.2
+# Red ink lets more red light through than AEC, Fast Red and blood, and takes more blue than eosin; shares of green.
+RED_INK = (0.12, 0.6)
 # Ink of any colour, and the stained edge of a slide, is dense and smooth: over 5 px its density deviates from a
 # plane by no more than this share of its mean, and the noise of a scanner; tissue's does.
 SMOOTH_OD, SMOOTH, NOISE = 0.12, 0.05, 0.0035
@@ -162,19 +162,17 @@ def _classified(picture: np.ndarray, place: Block, glass: Glass, shape: tuple[in
     stain = inner(wide, 2)
     if stain.max() <= OD_FLOOR:
         return None
-    # Glass that is darker (dried mounting medium) is still flat, tissue hardly ever is; pale tissue has its tint.
+    # Glass that is darker (dried mounting medium) is still flat, tissue hardly ever is.
     flat = inner(texture_of((raw[0] + raw[1] + raw[2]) / np.float32(3)), REACH - 1) < FLAT
     if glass.doubt == PALE:
         flat[:] = False
-    elif (flat & (stain > OD_FLOOR) & (stain <= UNEVEN_GLASS)).any():
-        tint = inner(channels[1] - np.minimum(channels[0], channels[2]), 2)
-        flat &= over_square(tint, 2, np.add) < 25 * PALE_TINT
     found = stain > np.where(flat, np.float32(UNEVEN_GLASS), np.float32(OD_FLOOR))
     found &= stain > np.float32(HALO) * over_square(wide, 2, np.maximum)
     # Neither a black frame nor black ink is tissue; even folded tissue lets some red light through.
     found &= max3(picture) >= 40
     red, green, blue = (inner(channel, REACH) for channel in channels)
     ink = (red > 0.2) & (red > INK_RED * green) | (blue > 0.2) & (blue > INK_BLUE * green)
+    ink |= (green > 0.4) & (red < RED_INK[0] * green) & (blue > RED_INK[1] * green)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     grey = (stain > GREY[0]) & (spread < GREY[1] * stain)
     smooth = found & (stain > SMOOTH_OD)
