@@ -10,6 +10,7 @@ import openslide
 from hsa.errors import InputError
 from hsa.slides.readers.ome_tiff import LIKE_SIZE, OmeTiffReader
 from hsa.slides.readers.openslide_file import OpenSlideReader, dicom_file
+from hsa.slides.readers.pages import PagesReader, PlainTiffReader, hidden_levels, plain_levels
 from hsa.slides.readers.picture import PictureReader
 from hsa.slides.readers.protocol import (
     BROKEN,
@@ -48,7 +49,7 @@ def open_reader(path: Path) -> Reader:
         return OpenSlideReader(dicom_file(path))
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor in (None, "generic-tiff") and _is_tiff(path):
-        reader = _look_into(path, scene)
+        reader = _look_into(path, scene, vendor)
         if reader is not None:
             return reader
     _refuse_scene(path, scene)
@@ -67,23 +68,37 @@ def _refuse_scene(path: Path, scene: int | None) -> None:
         )
 
 
-def _look_into(path: Path, scene: int | None) -> OmeTiffReader | None:
-    """The reader of an OME-TIFF; None if the file is another TIFF, one RGB picture."""
+def _look_into(path: Path, scene: int | None, vendor: str | None) -> PagesReader | None:
+    """The reader of a TIFF of which OpenSlide and Pillow show one picture; None if that is all there is in it."""
     from tifffile import TiffFile
 
     with ExitStack() as stack:
         try:
             tiff = stack.enter_context(TiffFile(path))
-            if not tiff.is_ome:
+            if tiff.is_ome:
+                reader: PagesReader = OmeTiffReader(path, tiff, scene)
+            else:
                 _check(path, tiff)
-                return None
-            reader = OmeTiffReader(path, tiff, scene)
+                _refuse_scene(path, scene)
+                alone = vendor is not None or len(tiff.pages) == 1
+                if not plain_levels(tiff) or (alone and not hidden_levels(tiff)):
+                    return None
+                reader = _plain(path, tiff, vendor)
         except InputError:
             raise
         except BROKEN as error:
             raise unreadable(path, error) from error
         stack.pop_all()  # the reader closes it
     return reader
+
+
+def _plain(path: Path, tiff: "TiffFile", vendor: str | None) -> PlainTiffReader:
+    """The reader of all levels, with the resolution that OpenSlide finds, if it opens the file."""
+    if vendor is None:
+        return PlainTiffReader(path, tiff, "tiff", None)
+    whole = OpenSlideReader(path)
+    whole.close()
+    return PlainTiffReader(path, tiff, vendor, whole.mpp)
 
 
 def _check(path: Path, tiff: "TiffFile") -> None:

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -186,7 +186,7 @@ class JpegTiles:
 
 
 def _level(page: "TiffPage | TiffFrame") -> Level:
-    frame = page.keyframe
+    frame: Any = page.keyframe  # of several pages, what is alike in all
     transform, tables = int(frame.photometric == YCBCR), page.jpegtables[2:-2] if page.jpegtables else b""
     return Level(
         (frame.imagewidth, frame.imagelength),

@@ -44,9 +44,9 @@ class KeptTiles:
         self._bytes += tile.nbytes
 
     def _drop(self, row: Row) -> None:
-        for column in list(self._rows[row]):
-            self.spare(self.take(row, column))
-        del self._rows[row]
+        for tile in self._rows.pop(row).values():
+            self._bytes -= tile.nbytes
+            self.spare(tile)
 
     def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
         """Give memory for a tile, with anything in it."""

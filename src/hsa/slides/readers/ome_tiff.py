@@ -2,30 +2,23 @@
 
 import math
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slides.readers.jpeg_tiles import JpegTiles, is_direct
-from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, overlay, unreadable
-from hsa.slides.readers.reduction import DCT, MEAN
-from hsa.slides.readers.segments import JPEG, SEPARATE, check_whole, is_cut, segment_shape, touched
+from hsa.slides.readers.pages import RGB, UNASSOCIATED, YCBCR, PagesReader
+from hsa.slides.readers.protocol import BROKEN, unreadable
+from hsa.slides.readers.segments import JPEG, SEPARATE, segment_shape
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPageSeries
 
-# Codes of TIFF 6.0: photometric interpretations, extra sample.
-GREY, RGB, YCBCR = 1, 2, 6
-UNASSOCIATED = 2
+GREY = 1  # photometric interpretation of TIFF 6.0
 # um in the units of OME's UnitsLength (OME model 2016-06); what is not here is no length.
 MICRONS = {"m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "\xb5m": 1.0, "\u03bcm": 1.0, "nm": 1e-3, "pm": 1e-6}
-# Decoded pixels that are kept, so that a strip as wide as the slide is not decoded again for each tile.
-KEPT_PX = 16_000_000
 # Pictures of the glass that scanners put beside the slide, by the name of the image.
 BESIDE = re.compile("label|macro|overview|thumbnail", re.IGNORECASE)
 # Other images are scans of the slide too where their area is over so much of the largest one's, or at least so much at
@@ -34,107 +27,28 @@ LIKE_SIZE, LIKE_SCAN, SAME_SCAN = 0.5, 0.01, 0.05
 FIX = "export one bright-field image, 8-bit RGB, as one OME-TIFF"
 
 
-class OmeTiffReader(Reader):
+class OmeTiffReader(PagesReader):
     """An image of an OME-TIFF: 8-bit RGB, interleaved, in planes or in three pages; levels in SubIFDs.
 
-    It is the one of the number asked for, else the largest.
-
-    Only the tiles or strips that a region touches are decoded. The resolution is PhysicalSizeX and PhysicalSizeY.
+    It is the one of the number asked for, else the largest. The resolution is PhysicalSizeX and PhysicalSizeY.
     """
 
     format = "ome-tiff"
 
     def __init__(self, path: Path, tiff: "TiffFile", scene: int | None = None) -> None:
-        self._tiff = tiff
         try:
             root = ElementTree.fromstring(tiff.ome_metadata)
             images = root.findall(".//{*}Image")
             image = _chosen(path, images, scene)
             pixels = _pixels(image)
             before = sum(_shape(other) == _shape(image) for other in images[: images.index(image)])
-            self._levels = [level.pages for level in _series(path, tiff, pixels, before).levels]
+            super().__init__(path, tiff, [level.pages for level in _series(path, tiff, pixels, before).levels])
             self.mpp = _physical_size(pixels)
             self.power = _power(root, image)
-            widths = [pages[0].keyframe.imagewidth for pages in self._levels]
-            self.size: tuple[int, int] = (widths[0], self._levels[0][0].keyframe.imagelength)
-            self.downsamples = tuple(widths[0] / width for width in widths)
-            largest = max(math.prod(segment_shape(pages[0].keyframe)) for pages in self._levels)
-            self._decoded = lru_cache(max(3, KEPT_PX // largest))(self._decode)
-            tiled = all(len(pages) == 1 and is_direct(pages[0].keyframe) for pages in self._levels)
-            self._direct = JpegTiles(path, [pages[0] for pages in self._levels]) if tiled else None
-            self.via = "direct" if tiled else "tifffile"
         except InputError:
             raise
         except BROKEN as error:
             raise unreadable(path, error) from error
-
-    def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-        """Read a region; see `hsa.slides.readers.Reader`."""
-        left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
-        if self._direct:
-            return self._direct.read(level, left, top, width, height)
-        region = np.full((height, width, 3), 255, np.uint8)
-        try:
-            for channel, page in enumerate(self._levels[level]):
-                frame = page.keyframe
-                for index in touched(frame, left, top, width, height):
-                    data, (plane, _, row, column, _), _ = self._decoded(level, channel, index)
-                    if data is None:  # the scanner has not been there
-                        continue
-                    pixels = data[0, : frame.imagelength - row, : frame.imagewidth - column]  # less the padding
-                    part = region if pixels.shape[-1] > 1 else region[..., channel + plane, None]
-                    overlay(part, _opaque(pixels, frame), left - column, top - row)
-        except BROKEN as error:
-            raise DamagedError(str(error)) from error
-        return region
-
-    def reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int, how: str = MEAN) -> np.ndarray:
-        """Read a region and reduce it; see `hsa.slides.readers.Reader`."""
-        left, top = (round(edge / self.downsamples[level]) for edge in (x, y))
-        if self._direct and (how == DCT or self._direct.divides(level, factor, left, top)):
-            return self._direct.read(level, left, top, width, height, factor, how)
-        return super().reduced(x, y, level, width, height, factor)
-
-    def dct_factors(self, level: int) -> tuple[int, ...]:
-        """Factors by which JPEGs are decoded smaller; see `hsa.slides.readers.Reader`."""
-        return self._direct.dct_factors(level) if self._direct else ()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._decoded.cache_clear()
-        if self._direct is not None:
-            self._direct.close()
-        self._tiff.close()
-
-    def _decode(self, level: int, channel: int, index: int) -> tuple:
-        """Pixels of a tile or strip (None if it is empty), its place, its shape."""
-        page = self._levels[level][channel]
-        frame, length = page.keyframe, page.databytecounts[index]
-        if length == 0:
-            return frame.decode(None, index)
-        self._tiff.filehandle.seek(page.dataoffsets[index])
-        data = self._tiff.filehandle.read(length)
-        check_whole(frame, index, data)
-        if frame.compression != JPEG:
-            return frame.decode(data, index)
-
-        def decode(jpeg: bytes) -> tuple:
-            return frame.decode(jpeg, index, jpegtables=page.jpegtables, jpegheader=frame.jpegheader)
-
-        decoded = decode(data)
-        if is_cut(data, decoded[0][0], lambda jpeg: decode(jpeg)[0][0]):
-            raise DamagedError("a JPEG tile ends too early")
-        return decoded
-
-
-def _opaque(pixels: np.ndarray, page: "TiffPage") -> np.ndarray:
-    """Pixels (h, w, 4) laid on white; others as they are."""
-    if pixels.shape[-1] != 4:
-        return pixels
-    colour, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
-    if page.extrasamples[0] == UNASSOCIATED:
-        colour = (colour * alpha + 127) // 255
-    return np.minimum(colour + 255 - alpha, 255).astype(np.uint8)
 
 
 def _pixels(image: ElementTree.Element) -> ElementTree.Element:

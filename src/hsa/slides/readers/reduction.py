@@ -21,7 +21,7 @@ def means(pixels: np.ndarray, factor: int, found: np.ndarray | None = None) -> n
         (h / factor, w / factor, 3) uint8.
     """
     height, width = (side // factor for side in pixels.shape[:2])
-    kind = np.uint16 if factor <= 16 else np.uint32  # 16 x 16 times 255 and a half still fit
+    kind = np.dtype("uint16" if factor <= 16 else "uint32")  # 16 x 16 times 255 and a half still fit
     # Whole rows first, then one colour at a time: numpy is slow along an axis of three.
     sums = pixels[::factor].astype(kind)
     for row in range(1, factor):
