@@ -6,6 +6,7 @@ import tifffile
 from PIL import Image
 
 from hsa.errors import InputError
+from hsa.slides.readers.pages import PlainTiffReader
 from hsa.slides.slide import Slide
 from slide_files import tissue_picture
 
@@ -75,6 +76,7 @@ def test_the_resolution_of_a_tiled_file_is_found(tmp_path, levels):
         with Slide.open(path) as slide:
             assert (slide.mpp, slide.mpp_from, slide.format) == (0.5, "file", "generic-tiff")
             assert slide.levels == (0, 1, 2)
+            assert isinstance(slide._reader, PlainTiffReader) is sub  # OpenSlide shows levels that are flagged
 
 
 def test_a_lone_picture_goes_the_way_it_went(tmp_path, levels):

@@ -146,8 +146,9 @@ def plain_levels(tiff: "TiffFile") -> list["TiffPage"]:
 
 def hidden_levels(tiff: "TiffFile") -> list["TiffPage"]:
     """Find the coarser levels of a TIFF that OpenSlide does not show: in SubIFDs, in strips, or not flagged as such."""
-    pages = list(tiff.pages)
-    return [page for page in plain_levels(tiff)[1:] if not (page.is_tiled and page.is_reduced and page in pages)]
+    pages = [page.offset for page in tiff.pages]
+    levels = plain_levels(tiff)[1:]
+    return [page for page in levels if not (page.is_tiled and page.is_reduced and page.offset in pages)]
 
 
 def _is_plain(page: "TiffPage") -> bool:
