@@ -7,7 +7,7 @@ from hsa.evaluation.selection import STRENGTHS
 from hsa.pipeline.experiment.points import points, twin, units
 from hsa.reporting.design import SUMS, plain
 from hsa.reporting.tables import table
-from hsa.study.settings import Method
+from hsa.study.settings import Method, VirtualCohort
 from hsa.study.study import Study
 
 AUC, CORRELATION, POWER, SEED_SD = 0.75, 0.6, 0.8, 0.03
@@ -68,7 +68,8 @@ def reach(study: Study, prevalence: float = 0.5) -> str:
         study: the study.
         prevalence: share of positive cases.
     """
-    seeds, cases = len(study.seeds), int(study.design.cases or getattr(study.cohort, "cases", 0))
+    made = study.cohort.cases if isinstance(study.cohort, VirtualCohort) else 0
+    seeds, cases = len(study.seeds), study.design.cases or made
     tests = len(study.contrasts) * len(study.markers)
     found = [
         detectable_difference(cases, prevalence, AUC, CORRELATION, POWER, level, seeds, SEED_SD)

@@ -1,6 +1,7 @@
 """Figures of an experiment: its contrasts, and what methods reach along its axes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,8 +77,8 @@ def along_axes(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for ax in axes.flat[len(places) :]:
         ax.set_visible(False)
     fig.supylabel("AUC within folds", fontsize=9.5, color=INK)
-    entries = {}
+    entries: dict[str, Any] = {}
     for ax in axes.flat:
         entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    fig.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=2)
+    fig.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=2)
     return fig
