@@ -1,6 +1,7 @@
 """From slides to bags: mask, grid, then the tiles through a tile encoder; the next slide is opened meanwhile."""
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -204,7 +205,9 @@ def sample_tiles(slides: "pd.DataFrame", tiles: Tiles, count: int = 192, seed: i
 def source(path: Path, mpp: float | Given | None) -> dict[str, str | int | float]:
     """Tell a slide by its name, its size in bytes and the resolution that the manifest gives it."""
     size = sum(file.stat().st_size for file in slide_files(path))
-    return {"source": path.name, "source_bytes": size, "manifest_mpp": told.mpp if (told := given(mpp)) else 0.0}
+    told = given(mpp)
+    known = 0.0 if told is None or math.isnan(told.mpp) else told.mpp
+    return {"source": path.name, "source_bytes": size, "manifest_mpp": known}
 
 
 def sha256(path: Path) -> str:

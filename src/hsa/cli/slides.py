@@ -1,5 +1,6 @@
 """New slides through a trained method. Research use only."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def predict(
 
     if override_mpp and mpp is None:
         raise InputError("--override-mpp needs --mpp: give the right resolution, um/px")
-    told = None if mpp is None else Given(mpp, override_mpp, COMMAND_LINE)
+    told = Given(math.nan if mpp is None else mpp, override_mpp, COMMAND_LINE)
     found = predict.predict(load_predictor(model), slides, out, told, heatmap_tiles, progress=not quiet)
     typer.echo(f"{found}Predictions and heat maps are in {near(out)}")
 

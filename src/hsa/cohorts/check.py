@@ -5,16 +5,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from hsa.cohorts import cohort
+from hsa.cohorts.cells import resolutions
 from hsa.cohorts.identity import copies
-from hsa.cohorts.manifest import examine, ignored, is_marked, read_text
+from hsa.cohorts.manifest import examine, ignored, read_text
+from hsa.cohorts.opened import ask
 from hsa.errors import InputError
 from hsa.slides.readers import split_scene
-from hsa.slides.resolution import Given
-from hsa.slides.slide import Slide
+from hsa.slides.resolution import Given, agreed
 from hsa.study.settings import Marker
 from hsa.study.study import Study
 
@@ -67,6 +69,8 @@ def check(
     root: str | Path | None = None,
     checksums: Callable[[pd.DataFrame], Mapping[str, str]] | None = None,
     study: Study | None = None,
+    memory: Path | None = None,
+    workers: int = 1,
 ) -> Report:
     """Check a manifest row by row and open every slide that it names.
 
@@ -77,6 +81,8 @@ def check(
         checksums: gives slide_id -> SHA-256 for slides (`slide_id`, `path`), as `hsa.bags.checksums` does, so that
             one picture under two patients is found; without it, nobody looks.
         study: whose folds the cases must fill; without it, folds are not dealt.
+        memory: file of what slides said before, so that only new and changed ones are opened; see `opened.ask`.
+        workers: processes that open slides.
 
     Raises:
         InputError: no such file, no CSV, or a column that is missing or unknown: no row can be read then.
@@ -84,18 +90,9 @@ def check(
     path = Path(path)
     root = Path(root or path.parent).resolve()
     frame, problems = examine(path, markers, root)
-    formats: Counter = Counter()
-    for number, row in zip(frame.index, frame.to_dict("records"), strict=True):
-        slide = root / row["path"]
-        if not row["path"] or not os.path.exists(split_scene(slide)[0]):
-            continue  # told already
-        given = pd.to_numeric(row.get("mpp") or "nan", errors="coerce")
-        try:
-            resolution = None if pd.isna(given) else Given(float(given), is_marked(row.get("mpp_override", "")))
-            with Slide.open(slide, resolution) as opened:
-                formats[f"{opened.format}, {opened.mpp:.3g} um/px"] += 1
-        except InputError as error:
-            problems.append(f"row {number}: {error}")
+    seen = _look(frame, root, memory, workers)
+    problems += seen.problems
+    formats = Counter(f"{kind}, {mpp:.3g} um/px" for kind, mpp in zip(seen.formats, seen.mpp, strict=True))
     notes = [f"{len(frame)} slides: " + ", ".join(f"{n} {kind}" for kind, n in formats.most_common())]
     notes += [unread] if (unread := ignored(frame, markers)) else []
     if checksums is not None:
@@ -103,7 +100,7 @@ def check(
         twice, told = copies(frame, checksums(slides[frame["path"] != ""]))
         problems, notes = problems + twice, notes + told
     if not problems:
-        found = cohort.read_manifest(path, markers, root)
+        found = cohort.from_frame(frame, markers, root)
         notes += [f"{marker}: {found.summary(marker)}" for marker in markers]
         if study is not None:
             try:
@@ -111,3 +108,34 @@ def check(
             except InputError as error:
                 problems += str(error).splitlines()
     return Report(problems, notes)
+
+
+class _Seen(NamedTuple):
+    """Rows whose slides could be opened, with what they are; and what is wrong with the others."""
+
+    rows: list[int]
+    formats: list[str]
+    mpp: list[float]
+    problems: list[str]
+
+
+def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) -> _Seen:
+    """Open the slides that are there, and hold what they say against the manifest."""
+    paths = [os.path.join(root, name) if name else "" for name in frame["path"]]
+    there = [bool(path) and os.path.exists(split_scene(Path(path))[0] if "#" in path else path) for path in paths]
+    answers = ask([path for path, is_there in zip(paths, there, strict=True) if is_there], memory, workers)
+    given, marked = resolutions(frame)
+    seen = _Seen([], [], [], [])
+    for number, path, mpp, mark in zip(frame.index, paths, given, marked, strict=True):
+        facts = answers.get(path)
+        if facts is None:
+            continue  # told already
+        try:
+            if isinstance(facts, str):
+                raise InputError(facts)
+            seen.mpp.append(agreed(Path(path), facts, Given(mpp, mark))[0])
+            seen.rows.append(number)
+            seen.formats.append(facts.format)
+        except InputError as error:
+            seen.problems.append(f"row {number}: {error}")
+    return seen

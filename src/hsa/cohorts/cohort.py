@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from hsa.cohorts.labels import class_of
-from hsa.cohorts.manifest import HE, examine, is_marked, told
+from hsa.cohorts.cells import resolutions
+from hsa.cohorts.labels import HE, class_of
+from hsa.cohorts.manifest import examine, told
+from hsa.cohorts.paths import Places
 from hsa.errors import InputError
 from hsa.study.settings import ManifestCohort, Marker
 from hsa.study.study import Study
@@ -231,15 +233,26 @@ def read_manifest(path: str | Path, markers: Mapping[str, Marker], root: str | P
     frame, problems = examine(path, markers, root)
     if problems:
         raise InputError(told(path, problems, PROBLEMS_SHOWN))
+    return from_frame(frame, markers, root)
+
+
+def from_frame(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -> Cohort:
+    """Make a cohort of the rows of a manifest in which `hsa.cohorts.manifest.examine` found no problem."""
+    places = Places(root)
     slides = frame[["patient_id", "case_id", "slide_id", "stain"]].copy()
-    slides["path"] = [str((root / name).resolve()) for name in frame["path"]]
-    slides["mpp"] = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
+    slides["path"] = [places.look(name).real for name in frame["path"]]
+    slides["mpp"], marked = resolutions(frame)
     if "mpp_override" in frame:
-        slides["mpp_override"] = [is_marked(text) for text in frame["mpp_override"]]
-    labels = pd.DataFrame({m: [class_of(text, kind) for text in frame[f"label_{m}"]] for m, kind in markers.items()})
+        slides["mpp_override"] = marked
+    labels = pd.DataFrame({m: _classes(frame[f"label_{m}"], kind) for m, kind in markers.items()})
     labels = labels.set_axis(frame.index).astype(float).groupby(frame["case_id"]).first()
     folds = None
     if "fold" in frame:
         folds = pd.to_numeric(frame["fold"]).groupby(frame["case_id"]).first()
     keep = slides["stain"].isin([HE, *markers])
     return Cohort(slides[keep].reset_index(drop=True), labels, folds, dict(markers))
+
+
+def _classes(labels: pd.Series, kind: Marker) -> list[int | None]:
+    known = {text: class_of(text, kind) for text in set(labels)}
+    return [known[text] for text in labels]

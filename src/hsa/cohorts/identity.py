@@ -31,13 +31,14 @@ def alike(frame: pd.DataFrame) -> list[str]:
     for column, harm in _HARM.items():
         rule = _folded if column == "slide_id" else _plain
         spelt = pd.Series(frame[column].unique())
-        for _, same in spelt.groupby(spelt.map(rule)):
-            if len(same) > 1:
-                named = [f"{text!r} ({rows_of(frame[frame[column] == text])})" for text in same]
-                problems.append(
-                    f"{column} {', '.join(named)}: equal {_how(same)}, so that {harm}. Write them alike, or, if they "
-                    f"are not the same, tell them apart by a letter, such as {same.iloc[0]}a."
-                )
+        plain = spelt.map(rule)
+        plain = plain[plain.duplicated(keep=False)]
+        for _, same in spelt[plain.index].groupby(plain):
+            named = [f"{text!r} ({rows_of(frame[frame[column] == text])})" for text in same]
+            problems.append(
+                f"{column} {', '.join(named)}: equal {_how(same)}, so that {harm}. Write them alike, or, if they "
+                f"are not the same, tell them apart by a letter, such as {same.iloc[0]}a."
+            )
     return problems
 
 
@@ -52,9 +53,9 @@ def copies(slides: pd.DataFrame, checksums: Mapping[str, str]) -> tuple[list[str
         Problems: one picture under two patients, or as two stains; and notes: one picture twice in a patient.
     """
     problems, notes = [], []
-    for _, same in slides.groupby(slides["slide_id"].map(checksums)):
-        if len(same) < 2:
-            continue
+    sums = slides["slide_id"].map(checksums).dropna()
+    sums = sums[sums.duplicated(keep=False)]
+    for _, same in slides.loc[sums.index].groupby(sums):
         whose = [f"{s.slide_id} (patient {s.patient_id}, case {s.case_id}, {s.stain})" for s in same.itertuples()]
         more = f" and {len(whose) - _SHOWN} more" if len(whose) > _SHOWN else ""
         what = f"slides {', '.join(whose[:_SHOWN])}{more}: one picture, byte for byte"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from hsa.study.settings import Marker
 
+HE = "HE"  # the routine stain, haematoxylin and eosin: its name in manifests
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 # Numbers that tables of many programs hold for "not known"; one that was measured can be written 999e0.
 _CODE = re.compile(r"(-[1-9]|-?([789])\2+|[789])(\.0*)?", re.ASCII)

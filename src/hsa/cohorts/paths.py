@@ -1,17 +1,63 @@
 """Where a manifest's path leads, and why it leads nowhere."""
 
 import os
+import stat
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+from hsa.slides.readers import split_scene
+
+
+class Place(NamedTuple):
+    """Where a path leads.
+
+    Attributes:
+        real: absolute, links followed.
+        there: whether something is there; a `#2` that chooses an image of the file aside.
+        link: whether the path itself is a link.
+        inside: whether it lies below the folder that paths are relative to.
+    """
+
+    real: str
+    there: bool
+    link: bool
+    inside: bool
 
 
 class Places:
-    """The folder that a manifest's paths are relative to; what was listed once is not listed again."""
+    """The folder that a manifest's paths are relative to; what was listed once is not listed again.
+
+    Attributes:
+        root: absolute.
+    """
 
     def __init__(self, root: Path):
-        self._root = root
+        self.root = root
         self._known: dict[tuple[Path, Callable], dict[str, str]] = {}
+        self._folders: dict[str, tuple[str, bool]] = {}
+
+    def look(self, name: str) -> Place:
+        """Follow a path. Folders are followed once, so that a slide costs one look at the disk."""
+        path = os.path.join(self.root, name)
+        folder, last = os.path.split(path)
+        if folder not in self._folders:
+            real = os.path.realpath(folder)
+            self._folders[folder] = real, Path(real).is_relative_to(self.root)
+        real, inside = self._folders[folder]
+        if last in ("", ".", ".."):
+            real = os.path.realpath(path)
+            return Place(real, bool(name) and os.path.exists(real), False, Path(real).is_relative_to(self.root))
+        try:
+            link = stat.S_ISLNK(os.lstat(path).st_mode)
+        except (OSError, ValueError):  # not there, or no name that a disk takes
+            there = "#" in last and os.path.exists(split_scene(Path(path))[0])
+            return Place(os.path.join(real, last), there, False, inside)
+        if not link:
+            return Place(os.path.join(real, last), True, False, inside)
+        real = os.path.realpath(path)
+        return Place(real, os.path.exists(real), True, Path(real).is_relative_to(self.root))
 
     def spell(self, name: str) -> str:
         """Spell a path as the disk does, where both differ in Unicode composition only: a Mac writes ü as two signs.
@@ -19,9 +65,9 @@ class Places:
         Returns:
             The path of the file that is there; `name`, if there is none.
         """
-        if name.isascii() or os.path.exists(self._root / name):
+        if name.isascii() or os.path.exists(self.root / name):
             return name
-        here = self._root
+        here = self.root
         spelt: list[str] = []
         for part in Path(name).parts:
             if not os.path.lexists(here / part):
@@ -31,13 +77,13 @@ class Places:
 
     def why_absent(self, name: str) -> str:
         """Say why there is no file of that path, as far as it can be seen, and what to do: the end of a sentence."""
-        path = self._root / name
+        path = self.root / name
         if name and os.path.islink(path):
             return f": it is a link to {os.readlink(path)!r}, which is not there. Mend it, or copy the slide here."
         if "\\" in name:
             turned = name.replace("\\", "/")
-            there = f" (did you mean {turned!r}?)" if os.path.exists(self._root / turned) else ""
-            return f"{there}. Write '/' for '\\', and the path from {self._root} on."
+            there = f" (did you mean {turned!r}?)" if os.path.exists(self.root / turned) else ""
+            return f"{there}. Write '/' for '\\', and the path from {self.root} on."
         alike = self._listed(path.parent, _loose).get(_loose(path.name)) if name else None
         if alike:
             return f" (did you mean {(Path(name).parent / alike).as_posix()!r}?). Mend the path."

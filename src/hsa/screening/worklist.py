@@ -1,6 +1,5 @@
 """A ranked worklist: which slides of a manifest to stain first. Research use only; no IHC slide is read."""
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,9 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from hsa import files
-from hsa.cohorts.manifest import HE, ID_RULE, IDENTIFIER, is_marked, resolution_problems
+from hsa.cohorts import cells
+from hsa.cohorts.manifest import HE
+from hsa.cohorts.paths import Places
 from hsa.errors import InputError
 from hsa.evaluation.predictions import read_predictions
 from hsa.screening import caveats, triage, verdict
@@ -39,20 +40,20 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
     missing = [column for column in ("slide_id", "path") if column not in frame]
     if missing:
         raise InputError("\n".join(f"{path}: column {column!r} is missing. Add it." for column in missing))
+    places = Places(path.resolve().parent)
+    frame = cells.tidy(frame, places)
     problems = _odd_stains(frame)
     if "stain" in frame:
         frame = frame[frame["stain"] == HE]
-    problems += _row_problems(frame)
+    problems += _row_problems(frame, places)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems)
         raise InputError(f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}:\n{shown}")
     if frame.empty:
         raise InputError(f"{path}: no H&E slide. Give one row a slide, with stain {HE!r} if there is such a column.")
-    folder = path.resolve().parent
+    mpp, marked = cells.resolutions(frame)
+    paths = [places.root / name for name in frame["path"]]
     case = frame.get("case_id", "")
-    mpp = pd.to_numeric(frame["mpp"]) if "mpp" in frame else np.nan
-    marked = [is_marked(text) for text in frame["mpp_override"]] if "mpp_override" in frame else False
-    paths = [folder / name for name in frame["path"]]
     return pd.DataFrame(
         {"slide_id": frame["slide_id"], "case_id": case, "path": paths, "mpp": mpp, "mpp_override": marked}
     )
@@ -174,21 +175,15 @@ def _saving(predictor: Predictor, ranked: pd.DataFrame) -> list[str]:
     return [*lines, f"{saved}, if {only}." if only else f"{saved}."]
 
 
-def _row_problems(frame: pd.DataFrame) -> list[str]:
-    problems: list[str] = []
-    first: dict[str, Hashable] = {}
-    for number, row in frame.iterrows():
-        for column in ("slide_id", "case_id"):
-            text = row.get(column, "")
-            if not (IDENTIFIER.fullmatch(text) or (column == "case_id" and not text)):
-                problems.append(f"row {number}: {column} {text!r}: {ID_RULE}")
-        where = first.setdefault(row["slide_id"].lower(), number)
-        if where != number:
-            problems.append(f"row {number}: slide_id {row['slide_id']!r} stands in row {where} too. Make ids unique.")
-        if not row["path"]:
-            problems.append(f"row {number}: path is empty. Give the slide's file.")
-        problems += [f"row {number}: {problem}" for problem in resolution_problems(row.to_dict())]
-    return problems
+def _row_problems(frame: pd.DataFrame, places: Places) -> list[str]:
+    rows, ids, paths = list(frame.index), list(frame["slide_id"]), list(frame["path"])
+    problems = cells.id_problems("slide_id", ids)
+    if "case_id" in frame:
+        problems += cells.id_problems("case_id", list(frame["case_id"]), empty=True)
+    for at, before in cells.repeated([text.lower() for text in ids], rows):
+        problems.append((at, f"slide_id {ids[at]!r} stands in row {before} too. Make ids unique."))
+    problems += cells.wrong(paths, lambda text: "" if text else "path is empty. Give the slide's file.")
+    return cells.by_row([*problems, *cells.resolution_problems(frame)], rows)
 
 
 def _odd_stains(frame: pd.DataFrame) -> list[str]:

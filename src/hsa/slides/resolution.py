@@ -3,10 +3,9 @@
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hsa.errors import InputError
-from hsa.slides.readers import Reader
 
 if TYPE_CHECKING:
     import pandas as pd  # for types alone: it takes 60 MB
@@ -29,7 +28,7 @@ class Given(NamedTuple):
     """Level-0 resolution from outside of the file.
 
     Attributes:
-        mpp: um/px.
+        mpp: um/px; NaN where nothing is told, so that a message names the place where it can be.
         override: whether it wins over what the file says.
         told_by: `"manifest"` or `"command line"`.
     """
@@ -37,6 +36,22 @@ class Given(NamedTuple):
     mpp: float
     override: bool = False
     told_by: str = MANIFEST
+
+
+class Described(Protocol):
+    """What a file says of its largest picture; as of `hsa.slides.readers.Reader`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, px."""
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """Um/px along x and y, plausible or not."""
+
+    @property
+    def power(self) -> float | None:
+        """Of the objective."""
 
 
 def given(mpp: "float | Given | None") -> Given | None:
@@ -58,8 +73,13 @@ def is_plausible(mpp: float) -> bool:
     return PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
 
 
-def agreed(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
+def agreed(path: Path, reader: Described, told: Given | None) -> tuple[float, str]:
     """Find the resolution of level 0 from the file and from outside of it, and hold it against all that is known.
+
+    Args:
+        path: named in errors.
+        reader: what the file says.
+        told: what its user says.
 
     Returns:
         um/px, and where it comes from: `"file"`, `"manifest"`, `"command line"` or, where it was marked to win over the
@@ -69,13 +89,15 @@ def agreed(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
         InputError: none that a microscope has; two that contradict each other, or one that contradicts the objective;
             pixels that are not square; or a slide of five times the size of glass.
     """
-    mpp, where = _told(path, reader, told)
-    _check_power(path, reader.power, mpp, where, told)
-    _check_size(path, reader.size, mpp, where)
+    place = MANIFEST if told is None else told.told_by
+    told = None if told is None or math.isnan(told.mpp) else told
+    mpp, where = _told(path, reader, told, place)
+    _check_power(path, reader.power, mpp, where, told, place)
+    _check_size(path, reader.size, mpp, where, place)
     return mpp, where
 
 
-def _told(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
+def _told(path: Path, reader: Described, told: Given | None, place: str) -> tuple[float, str]:
     said, (low, high) = reader.mpp, PLAUSIBLE_MPP
     if told is not None and not is_plausible(told.mpp):
         raise InputError(
@@ -89,34 +111,33 @@ def _told(path: Path, reader: Reader, told: Given | None) -> tuple[float, str]:
             makes = f"; an objective of {reader.power:g}x makes about {10 / reader.power:g}" if reader.power else ""
             odd = "" if said is None else f" ({said[0]:g} um/px is none of a microscope{makes})"
             raise InputError(
-                f"slide {path} does not say its resolution{odd}: fill the manifest's `mpp` column, or give "
-                "`hsa predict` `--mpp` (um per pixel of the full-size image; the scanner's report has it)"
+                f"slide {path} does not say its resolution{odd}: give "
+                f"{'`--mpp`' if place == COMMAND_LINE else 'it in the column `mpp` of the manifest'} "
+                "(um per pixel of the full-size image; the scanner's report has it)"
             )
         return told.mpp, told.told_by
     across, down = said
     if abs(across - down) > 0.01 * min(said):
         raise InputError(
             f"slide {path} has pixels that are not square ({across:g} x {down:g} um): resample it to square pixels, or "
-            f"if that is wrong, {_mark(told)}"
+            f"if that is wrong, {_mark(place)}"
         )
     if told is not None and abs(told.mpp - across) > SAME * across:
         raise InputError(
             f"slide {path} says {across:g} um/px, the {told.told_by} says {told.mpp:g}: correct or leave out the "
-            f"{told.told_by}'s, or if the file is wrong, {_mark(told)}"
+            f"{told.told_by}'s, or if the file is wrong, {_mark(place)}"
         )
     return across, "file"
 
 
-def _mark(told: Given | None) -> str:
-    """How to tell that one's own resolution wins."""
-    row = "put 1 into the column `mpp_override` of the manifest, beside the right `mpp`"
-    option = "add `--override-mpp` to the right `--mpp`"
-    if told is None:
-        return f"{row} (`hsa predict`: {option})"
-    return option if told.told_by == COMMAND_LINE else row
+def _mark(place: str) -> str:
+    """How to tell there that one's own resolution wins."""
+    if place == COMMAND_LINE:
+        return "add `--override-mpp` to the right `--mpp`"
+    return "put 1 into the column `mpp_override` of the manifest, beside the right `mpp`"
 
 
-def _check_power(path: Path, power: float | None, mpp: float, where: str, told: Given | None) -> None:
+def _check_power(path: Path, power: float | None, mpp: float, where: str, told: Given | None, place: str) -> None:
     """Hold a resolution against the objective that the file names."""
     if power is None or not 1 <= power <= 200:
         return
@@ -127,11 +148,11 @@ def _check_power(path: Path, power: float | None, mpp: float, where: str, told: 
     # Whoever gives the file's own number, or marks another one, has looked.
     confirmed = told is not None and (told.override or where == "file")
     if factor > WRONG_POWER and not confirmed:
-        raise InputError(f"{problem}: find out which is right, and {_mark(told)}")
+        raise InputError(f"{problem}: find out which is right, and {_mark(place)}")
     log.warning("%s", problem)
 
 
-def _check_size(path: Path, size: tuple[int, int], mpp: float, where: str) -> None:
+def _check_size(path: Path, size: tuple[int, int], mpp: float, where: str, place: str) -> None:
     """Hold a resolution against the size of a glass slide."""
     sides = sorted((side * mpp / 1000 for side in size), reverse=True)
     factor = max(side / glass for side, glass in zip(sides, GLASS_MM, strict=True))
@@ -140,7 +161,7 @@ def _check_size(path: Path, size: tuple[int, int], mpp: float, where: str) -> No
         f"{GLASS_MM[0]:g} x {GLASS_MM[1]:g}"
     )
     if factor > WRONG_SIZE:
-        how = "correct it" if where != "file" else _mark(None)
+        how = "correct it" if where != "file" else _mark(place)
         raise InputError(f"{problem}: the resolution is wrong, {how}")
     if factor > ODD_SIZE:
         log.warning("%s", problem)

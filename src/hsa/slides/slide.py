@@ -50,6 +50,20 @@ class Source(NamedTuple):
     how: str
 
 
+def open_file(path: Path) -> Reader:
+    """Open the file of a slide, its resolution not yet looked at.
+
+    Raises:
+        InputError: no such file, not a slide, or not 8-bit RGB.
+    """
+    try:
+        if not split_scene(path)[0].exists():
+            raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
+        return open_reader(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 class Slide:
     """A slide, patch or region in any format of `hsa.slides.readers`; a context manager.
 
@@ -91,12 +105,7 @@ class Slide:
         path = Path(path)
         if reduction not in WAYS:
             raise InputError(f"unknown reduction {reduction!r}: use one of {', '.join(WAYS)}")
-        try:
-            if not split_scene(path)[0].exists():
-                raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
-            reader = open_reader(path)
-        except OSError as error:
-            raise unreadable(path, error) from error
+        reader = open_file(path)
         try:
             slide = cls(reader, path, *agreed(path, reader, given(mpp)), reduction)
         except InputError:
