@@ -21,6 +21,7 @@ CALLS = {
         ["--memory", "--slides", "4", "--px", "600"],
     ],
     "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
+    "cohorts": [["--slides", "8", "--rounds", "2"]],
     "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48", "--px", "1024"]],
     "every": [["--repeats", "1", "--only", "--to", "<results>"]],
     "mask_artefacts": [["--quick"]],

@@ -50,19 +50,25 @@ def check(
     checksums: Annotated[
         bool, typer.Option(help="read slides of equal size, to find one picture under two patients")
     ] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="open slides that are known and unchanged, too")] = False,
+    workers: WorkersOption = CORES,
 ) -> None:
     """Tell every problem of a manifest and of its slides at once, row by row.
 
-    Checksums of slides come from the study's bags where they are there.
+    Checksums of slides come from the study's bags where they are there. What slides said is kept in ~/.cache/hsa.
     """
     from hsa.bags.checksums import of_slides
     from hsa.cohorts import check
     from hsa.cohorts.manifest import told as listed
+    from hsa.cohorts.opened import memory_of
 
     chosen = load(study) if study else None
     markers = chosen.markers if chosen else check.markers_of(manifest)
     bags = chosen.paths.bags if chosen else None
-    report = check.check(manifest, markers, root, partial(of_slides, folder=bags, read=checksums), chosen)
+    memory = None if fresh else memory_of(Path(root or manifest.parent).resolve())
+    report = check.check(
+        manifest, markers, root, partial(of_slides, folder=bags, read=checksums), chosen, memory, workers
+    )
     typer.echo("\n".join(report.notes))
     if report.problems:
         raise InputError(listed(manifest, report.problems))

@@ -1,5 +1,6 @@
 """What the files of many slides say of themselves; asked in parallel, and once for each state of a file."""
 
+import hashlib
 import json
 import logging
 import os
@@ -79,6 +80,12 @@ def ask(paths: Sequence[str], memory: Path | None = None, workers: int = 1) -> d
     if memory and lasting:
         _remember(memory, lasting)
     return answers
+
+
+def memory_of(root: Path) -> Path:
+    """Name the file that remembers the slides below a folder: in the user's cache, as slides may lie where none writes."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "hsa", "opened", f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json")
 
 
 def _open_all(paths: Sequence[str], workers: int) -> Iterator[Mapping[str, Facts | str]]:
