@@ -70,7 +70,7 @@ def test_optical_density_mask_takes_the_resolution_of_slides_without_one(make_sl
     slide = HistolabSlide(path, tmp_path / "tiles")
     with Slide.open(path, 0.5) as own:
         assert (OpticalDensityMask(mpp=0.5)(slide) == tissue_mask(own).array).all()
-    with pytest.raises(InputError, match=r"resolution|mpp"):
+    with pytest.raises(InputError, match="mpp"):
         OpticalDensityMask()(slide)
 
 
