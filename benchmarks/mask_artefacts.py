@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from masks import (
+    COARSE,
     DAB,
     EOSIN,
     HAEMATOXYLIN,
@@ -36,6 +37,11 @@ from masks import (
 from PIL import Image
 from scipy import ndimage
 
+from hsa.slides.canvas import picture_canvas
+from hsa.slides.tissue import canvas_tissue
+
+# Recall and IoU of a good mask.
+GOOD = (0.9, 0.8)
 INKS = {
     "red": (200, 30, 40),
     "orange": (240, 130, 30),
@@ -191,12 +197,16 @@ def main() -> None:
     made = [*sections(asked.quick), *fields(asked.quick)]
     kinds = list(dict.fromkeys(case.kind for case in made))
     print("\nWorst recall / worst IoU of each kind\n")
-    print(f"| kind | cases | {' | '.join(METHODS)} |\n|---|---|{'---|' * len(METHODS)}")
+    columns = ["kind", "cases", f"ours below {GOOD[0]} / {GOOD[1]}", "of them warned of", *METHODS]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for kind in kinds:
         cells = []
         for name, method in METHODS.items():
             rows = list(judged((case for case in made if case.kind == kind), method))
             cells.append(f"{min(row[2] for row in rows):.2f} / {min(row[3] for row in rows):.2f}")
+            if name == "ours":
+                bad = [case for case, _, recall, iou in rows if recall < GOOD[0] or iou < GOOD[1]]
+                told = sum(bool(canvas_tissue(picture_canvas(case.picture, COARSE))[1]) for case in bad)
             if name == "ours" and asked.pictures:
                 asked.pictures.mkdir(parents=True, exist_ok=True)
                 for case, found, recall, iou in sorted(rows, key=lambda row: min(row[2] - 0.1, row[3]))[:8]:
@@ -204,7 +214,7 @@ def main() -> None:
                         f"{kind}_{recall:.2f}_{iou:.2f}_{case.name}".replace(" ", "_").replace("&", "").replace("%", "")
                     )
                     outlined(case.picture, found, case.truth).save(asked.pictures / f"{stem}.png")
-        print(f"| {kind} | {len(rows)} | {' | '.join(cells)} |")
+        print(f"| {kind} | {len(rows)} | {len(bad)} | {told} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def test_glass_with_a_margin_is_not_taken_for_pale_stroma():
     picture[:, :50] = (picture[:, :50] * np.array([0.985, 0.95, 0.97])).astype(np.uint8)
     mask, doubts = canvas_tissue(picture_canvas(picture, 8.0))
     assert not doubts
-    assert mask[:, :20].mean() < 0.3 or overlap(mask, disc) > 0.6
+    assert overlap(mask, disc) > 0.95
 
 
 def test_a_large_picture_is_read_in_parts_with_nearly_the_same_mask(monkeypatch):
