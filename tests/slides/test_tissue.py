@@ -160,7 +160,7 @@ def test_what_is_smooth_everywhere_is_the_stain_and_told():
 
 
 def test_light_that_falls_off_by_a_quarter_is_followed():
-    picture, disc = stained(0.15, 0.0)
+    picture, disc = stained(0.06, 0.0)
     y, x = np.mgrid[-1:1:200j, -1:1:200j]
     picture = (picture * (1 - 0.25 * (x**2 + y**2) / 2)[..., None]).round().astype(np.uint8)
     assert overlap(optical_density_tissue(picture, 8.0), disc) > 0.95
