@@ -164,6 +164,10 @@ def test_light_that_falls_off_by_a_quarter_is_followed():
     y, x = np.mgrid[-1:1:200j, -1:1:200j]
     picture = (picture * (1 - 0.25 * (x**2 + y**2) / 2)[..., None]).round().astype(np.uint8)
     assert overlap(optical_density_tissue(picture, 8.0), disc) > 0.95
+    whole = slice(0, 200), slice(0, 200)
+    found = glass.find_glass([glass.sampled(picture, whole, 0, 0, 1)], (200, 200), 8.0)
+    shade = found.shade_at(*whole, (200, 200))
+    assert shade[[0, 0, -1, -1], [0, -1, 0, -1]].min() - shade[100, 100] > 0.09  # 0.125 at the corners
 
 
 def field(pale, stain, gaps, size=160):
