@@ -124,7 +124,15 @@ def write_sparse_slide(
     return path
 
 
-def write_dicom(path: Path, picture: np.ndarray, mpp: float, *, series: str = "1.2.3", number: int = 1) -> Path:
+def write_dicom(
+    path: Path,
+    picture: np.ndarray,
+    mpp: float,
+    *,
+    series: str = "1.2.3",
+    number: int = 1,
+    frames: list[bytes] | None = None,
+) -> Path:
     """Write one level of a DICOM VL Whole Slide Microscopy image (PS3.3 A.32.8): TILED_FULL, uncompressed RGB.
 
     Args:
@@ -133,7 +141,11 @@ def write_dicom(path: Path, picture: np.ndarray, mpp: float, *, series: str = "1
         mpp: its resolution, um/px.
         series: UID that all levels of a slide share.
         number: of the level, 1 for the full-size one.
+        frames: JPEGs of the tiles of 256 px in place of the pixels.
     """
+
+    def even(data: bytes) -> bytes:
+        return data + bytes(len(data) % 2)
 
     def element(tag: int, kind: str, value: str | int | bytes | list[bytes]) -> bytes:
         if isinstance(value, str):
@@ -157,7 +169,7 @@ def write_dicom(path: Path, picture: np.ndarray, mpp: float, *, series: str = "1
         element(0x00020001, "OB", b"\0\1"),
         element(0x00020002, "UI", slide_microscopy),
         element(0x00020003, "UI", f"{series}.{number}"),
-        element(0x00020010, "UI", "1.2.840.10008.1.2.1"),
+        element(0x00020010, "UI", "1.2.840.10008.1.2.4.50" if frames else "1.2.840.10008.1.2.1"),
         element(0x00020012, "UI", "1.2.3.9"),
     ]
     data = [
@@ -167,7 +179,7 @@ def write_dicom(path: Path, picture: np.ndarray, mpp: float, *, series: str = "1
         element(0x0020000E, "UI", series),
         element(0x00209311, "CS", "TILED_FULL"),
         element(0x00280002, "US", 3),
-        element(0x00280004, "CS", "RGB"),
+        element(0x00280004, "CS", "YBR_FULL_422" if frames else "RGB"),
         element(0x00280006, "US", 0),
         element(0x00280008, "IS", str(rows * columns)),
         element(0x00280010, "US", tile),
@@ -179,8 +191,12 @@ def write_dicom(path: Path, picture: np.ndarray, mpp: float, *, series: str = "1
         element(0x00480006, "UL", width),
         element(0x00480007, "UL", height),
         element(0x52009229, "SQ", [element(0x00289110, "SQ", [spacing])]),
-        element(0x7FE00010, "OB", padded.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).tobytes()),
     ]
+    if frames:  # encapsulated (PS3.5 A.4), without a table of offsets
+        items = [struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in [b"", *map(even, frames)]]
+        data += [struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF), *items, b"\xfe\xff\xdd\xe0\0\0\0\0"]
+    else:
+        data += [element(0x7FE00010, "OB", padded.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).tobytes())]
     length = element(0x00020000, "UL", sum(map(len, meta)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(128) + b"DICM" + length + b"".join(meta + data))

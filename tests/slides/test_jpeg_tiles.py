@@ -120,18 +120,35 @@ def abbreviated(data):
     return tables + b"\xff\xd9", rest + data[at:]
 
 
+def write_encoded(path, picture, tiles, colours, **options):
+    """A TIFF of JPEGs that are made already; colours as in its tag 262."""
+    options |= {"compression": "jpeg", "tile": (256, 256), "metadata": None, "photometric": colours}
+    options |= {"subsampling": (2, 2)} if colours == 6 else {}
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(iter(tiles), shape=picture.shape, dtype=np.uint8, **options)
+    return path
+
+
+def encoded(picture):
+    """JPEGs of the four tiles of a picture of 512 px."""
+    cut = (picture[y : y + 256, x : x + 256] for y in (0, 256) for x in (0, 256))
+    return [simplejpeg.encode_jpeg(np.ascontiguousarray(tile), 80, "RGB", "420") for tile in cut]
+
+
 @pytest.mark.parametrize("colours", [2, 6], ids=["rgb", "ycbcr"])
 def test_tables_may_stand_in_the_directory(tmp_path, levels, colours):
-    picture = np.ascontiguousarray(levels[0][:512, :512])
-    tiles = [picture[y : y + 256, x : x + 256] for y in (0, 256) for x in (0, 256)]
-    parts = [abbreviated(simplejpeg.encode_jpeg(np.ascontiguousarray(tile), 80, "RGB", "420")) for tile in tiles]
-    options = {"compression": "jpeg", "tile": (256, 256), "jpegtables": parts[0][0], "metadata": None}
-    if colours == 6:
-        options["subsampling"] = (2, 2)
-    data = iter([tile for _, tile in parts])
-    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
-        tiff.write(data, shape=picture.shape, dtype=np.uint8, photometric=colours, **options)
-    compare(tmp_path / "a.tif")
+    picture = levels[0][:512, :512]
+    parts = [abbreviated(tile) for tile in encoded(picture)]
+    compare(write_encoded(tmp_path / "a.tif", picture, [tile for _, tile in parts], colours, jpegtables=parts[0][0]))
+
+
+def test_zeros_before_the_end_fill_a_tile_and_other_bytes_are_damage(tmp_path, levels):
+    picture = levels[0][:512, :512]
+    filled = [tile[:-2] + bytes(99) + tile[-2:] + bytes(9) for tile in encoded(picture)]
+    compare(write_encoded(tmp_path / "a.tif", picture, filled, 6))
+    junk = [tile[:-2] + bytes(range(1, 99)) + tile[-2:] for tile in encoded(picture)]
+    with pytest.raises(DamagedError, match="tile 0 of level 0"):
+        open_reader(write_encoded(tmp_path / "b.tif", picture, junk, 6)).read(0, 0, 0, 64, 64)
 
 
 @pytest.mark.parametrize("marker", ["none", "says the other"])

@@ -111,7 +111,7 @@ class Slide:
         except InputError:
             reader.close()
             raise
-        log.debug("slide %s: %s, decoded by %s", path, slide.format, slide.via)
+        log.info("slide %s: %s, decoded by %s", path, slide.format, slide.via)
         return slide
 
     def again(self) -> Self:

@@ -27,8 +27,8 @@ RGB, YCBCR = 2, 6
 # Markers of JPEG. Two segments (JFIF, Adobe) tell a decoder how colours are coded; here the TIFF's own word counts.
 START, START_OF_SCAN, TELL_COLOURS = b"\xff\xd8", 0xDA, (0xE0, 0xEE)
 ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
-# Of what libjpeg-turbo warns of, this leaves the picture whole.
-HARMLESS = "extraneous bytes"
+# Zeros before the end fill a tile, and are the one thing that libjpeg-turbo warns of in a whole picture.
+END, FILLED = b"\xff\xd9", "extraneous bytes"
 
 
 class Level(NamedTuple):
@@ -220,10 +220,14 @@ def _decode_into(pixels: np.ndarray, data: bytes, factor: int) -> None:
     size = pixels.shape[1::-1]
     options = {"min_width": size[0], "min_height": size[1], "min_factor": factor} if factor > 1 else {}
     try:
-        found = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels, **options)
+        try:
+            found = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels, **options)
+        except ValueError as error:
+            if FILLED not in str(error):
+                raise
+            bare = data.rstrip(b"\0").removesuffix(END).rstrip(b"\0") + END
+            found = simplejpeg.decode_jpeg(bare, "RGB", buffer=pixels, **options)
     except ValueError as error:
-        if HARMLESS not in str(error):
-            raise DamagedError(str(error)) from error
-        found = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels, strict=False, **options)
+        raise DamagedError(str(error)) from error
     if found.shape != pixels.shape:
         raise DamagedError(f"a JPEG of {found.shape[1]} x {found.shape[0]} px in place of {size[0]} x {size[1]}")
