@@ -144,3 +144,39 @@ def test_openslide_tells_damage_in_dicom(tmp_path, picture, coding, lost):
         path.write_bytes(LOST[lost](sound.read_bytes()))
     with Slide.open(path) as slide, pytest.raises(InputError, match="is damaged at x=768 y=768"):
         slide.read(768, 768, 256, 256, 0.5)
+
+
+def scn_image(side, directory, side_nm, corner_nm, power):
+    """An image of Leica's SCN in XML."""
+    light = "<illuminationSettings><illuminationSource>brightfield</illuminationSource></illuminationSettings>"
+    lens = f"<objectiveSettings><objective>{power}</objective></objectiveSettings>"
+    size = f'sizeX="{side}" sizeY="{side}"'
+    view = f'sizeX="{side_nm}" sizeY="{side_nm}" offsetX="{corner_nm[0]}" offsetY="{corner_nm[1]}"'
+    pixels = f'<pixels {size}><dimension {size} r="0" ifd="{directory}"/></pixels>'
+    settings = f"<scanSettings>{lens}{light}</scanSettings>"
+    return f'<image><device model="x"/>{pixels}<view {view}/>{settings}</image>'
+
+
+@pytest.mark.parametrize("lost", [None, *LOST])
+def test_a_tile_of_scn_that_lost_its_end_is_damage(tmp_path, picture, lost):
+    path, options = tmp_path / "a.scn", {"photometric": "rgb", "compression": "jpeg", "metadata": None}
+    images = scn_image(128, 0, 2_000_000, (0, 0), 1) + scn_image(1024, 1, 512_000, (500_000, 700_000), 20)
+    area = f'<collection name="c" sizeX="2000000" sizeY="2000000">{images}</collection>'
+    told = f'<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">{area}</scn>'
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        tiff.write(picture[:128, :128], tile=(128, 128), description=told, software=False, **options)
+        tiff.write(picture, tile=(256, 256), **options)
+    with tifffile.TiffFile(path) as tiff:
+        place, length = tiff.pages[1].dataoffsets[5], tiff.pages[1].databytecounts[5]
+    data = bytearray(path.read_bytes())
+    if lost:
+        data[place : place + length] = LOST[lost](bytes(data[place : place + length])).ljust(length, b"\0")
+        path.write_bytes(data)
+    # The area lies 1000 px to the right and 1400 px down.
+    with Slide.open(path, 0.5) as slide:
+        assert slide.format == "leica"
+        if lost is None:
+            assert np.abs(slide.read(1000, 1400, 1024, 1024, 0.5).astype(int) - picture).mean() < 8
+            return
+        with pytest.raises(InputError, match=r"is damaged .*tile 5 of picture 1: a JPEG tile has no end"):
+            slide.read(1256, 1656, 64, 64, 0.5)

@@ -10,7 +10,7 @@ from hsa.errors import InputError
 from hsa.slides.readers.jpeg_tiles import JpegTiles, jpeg_tiles
 from hsa.slides.readers.protocol import DamagedError, Reader, on_white, slide_files, unreadable
 from hsa.slides.readers.reduction import DCT, MEAN
-from hsa.slides.readers.segments import PLAIN_GRIDS, TileIndex
+from hsa.slides.readers.segments import PLACED_TILES, PLAIN_GRIDS, TileIndex, check_all_tiles
 
 # OpenSlide's names of vendors whose tiles it lays side by side as they are.
 SIDE_BY_SIDE = ("aperio", "generic-tiff")
@@ -38,6 +38,7 @@ class OpenSlideReader(Reader):
         self.power = None if math.isnan(power) else power
         self.downsamples: tuple[float, ...] = self._handle.level_downsamples
         self._tiles: TileIndex | None = None
+        self._looked_at = self.format not in PLACED_TILES
         self._direct = self._jpeg_tiles()
         self.via = "direct" if self._direct else "openslide"
 
@@ -51,6 +52,9 @@ class OpenSlideReader(Reader):
             # OpenSlide shows what a tile has, and a flat block in place of the rest.
             self._tiles = self._tiles or TileIndex(self._path, self._handle.level_dimensions)
             self._tiles.check(level, math.floor(left), math.floor(top), width, height)
+        if not self._looked_at:
+            check_all_tiles(self._path)
+            self._looked_at = True
         try:
             region = self._handle.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:

@@ -26,6 +26,9 @@ END = b"\xff\xd9"
 FILLER = bytes(range(0x35, 0xF5, 7)) * 4
 # Files whose levels are plain grids of tiles, by OpenSlide's name of the vendor.
 PLAIN_GRIDS = ("aperio", "generic-tiff", "philips", "trestle")
+# Those of tiles that lie elsewhere than their number says, or overlap: all of them are looked at, once.
+PLACED_TILES = ("leica", "ventana")
+TAIL_BYTES = 64
 
 
 def touched(page: "TiffPage", left: int, top: int, width: int, height: int) -> list[int]:
@@ -100,6 +103,33 @@ def check_first_page(path: Path) -> None:
         for index, (place, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
             tiff.filehandle.seek(place)
             check_whole(page, index, tiff.filehandle.read(length))
+
+
+def check_all_tiles(path: Path) -> None:
+    """Look at the ends of all tiles of a TIFF that are JPEG or JPEG 2000.
+
+    Raises:
+        DamagedError: one has no end; it tells which.
+    """
+    from tifffile import TiffFile, TiffPage
+
+    with TiffFile(path) as tiff:
+        file = tiff.filehandle
+        for number, page in enumerate(tiff.pages):
+            if not isinstance(page, TiffPage) or not page.is_tiled or page.compression not in (JPEG, *JPEG2000):
+                continue
+            for index, (place, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+                if length == 0:
+                    continue
+                file.seek(place + max(0, length - TAIL_BYTES))
+                tail = file.read(min(length, TAIL_BYTES))
+                if not tail.strip(b"\0"):
+                    file.seek(place)
+                    tail = file.read(length)
+                try:
+                    check_whole(page, index, tail)
+                except DamagedError as error:
+                    raise DamagedError(f"tile {index} of picture {number}: {error}") from error
 
 
 def _end_of_scan(data: bytes) -> int:
