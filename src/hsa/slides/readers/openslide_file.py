@@ -10,7 +10,7 @@ from hsa.errors import InputError
 from hsa.slides.readers.jpeg_tiles import JpegTiles, jpeg_tiles
 from hsa.slides.readers.protocol import DamagedError, Reader, on_white, slide_files, unreadable
 from hsa.slides.readers.reduction import DCT, MEAN
-from hsa.slides.readers.segments import PLACED_TILES, PLAIN_GRIDS, TileIndex, check_all_tiles
+from hsa.slides.readers.segments import PLACED_TILES, PLAIN_GRIDS, TileIndex, damage_of_any_tile
 
 # OpenSlide's names of vendors whose tiles it lays side by side as they are.
 SIDE_BY_SIDE = ("aperio", "generic-tiff")
@@ -38,7 +38,7 @@ class OpenSlideReader(Reader):
         self.power = None if math.isnan(power) else power
         self.downsamples: tuple[float, ...] = self._handle.level_downsamples
         self._tiles: TileIndex | None = None
-        self._looked_at = self.format not in PLACED_TILES
+        self._damage = None if self.format in PLACED_TILES else ""  # None until all tiles have been looked at
         self._direct = self._jpeg_tiles()
         self.via = "direct" if self._direct else "openslide"
 
@@ -52,9 +52,10 @@ class OpenSlideReader(Reader):
             # OpenSlide shows what a tile has, and a flat block in place of the rest.
             self._tiles = self._tiles or TileIndex(self._path, self._handle.level_dimensions)
             self._tiles.check(level, math.floor(left), math.floor(top), width, height)
-        if not self._looked_at:
-            check_all_tiles(self._path)
-            self._looked_at = True
+        if self._damage is None:
+            self._damage = damage_of_any_tile(self._path)
+        if self._damage:
+            raise DamagedError(self._damage)
         try:
             region = self._handle.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
