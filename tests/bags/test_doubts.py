@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_foreign import CELLS, FEATURES, TRIDENT, D, N, clam, manifest, slide2vec, trident
 
+from hsa.bags import hdf5
 from hsa.bags.bag import read_bag
 from hsa.bags.foreign import import_bags, read_foreign
 from hsa.errors import InputError
@@ -40,7 +41,8 @@ def test_text_that_is_not_utf8_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("how", [{"compression": "gzip"}, {"compression": "lzf", "shuffle": True}])
-def test_features_that_are_mostly_zero_may_be_compressed(tmp_path, how):
+def test_features_that_are_mostly_zero_may_be_compressed(tmp_path, how, monkeypatch):
+    monkeypatch.setattr(hdf5, "SMALL", 0)
     count, rng = 6000, np.random.default_rng(0)
     features = rng.standard_normal((count, 768)).astype(np.float32) * (rng.random((count, 768)) > 0.985)
     coords = np.stack([np.arange(count) % 80, np.arange(count) // 80], axis=1) * 512

@@ -59,7 +59,9 @@ def test_a_bag_that_was_just_written_is_not_trusted_to_its_time(tmp_path, opened
 def test_a_record_that_is_damaged_or_of_other_attributes_is_made_anew(tmp_path, opened, text):
     write(tmp_path, "a", stamp="1")
     if text is None:
-        Known(tmp_path, ("mpp",)).attributes("a")
+        other = Known(tmp_path, ("mpp",))
+        other.attributes("a")
+        other.write()
     else:
         (tmp_path / "known.json").write_text(text)
     opened.clear()
