@@ -46,6 +46,13 @@ def test_several_slides_lie_side_by_side_in_one_bag(tmp_path):
     assert all(torch.equal(x, y) for x, y in zip(both, one, strict=True))
 
 
+def test_what_a_damaged_bag_was_made_from_is_asked_for_in_vain(tmp_path):
+    put(tmp_path, "a", [[0, 0]])
+    (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"a\.h5 is damaged: delete it and run `hsa features` again"):
+        Bags(tmp_path).origin(["a"])
+
+
 def test_bags_of_two_encoders_are_not_mixed(tmp_path):
     put(tmp_path, "a", [[0, 0]], encoder="uni", encoder_weights="sha256:1")
     put(tmp_path, "b", [[0, 0]], encoder="uni", encoder_weights="sha256:2")

@@ -90,6 +90,17 @@ def test_numbers_of_every_kind_and_layout_are_read(path, kind, how):
         assert hdf5.has(file, "x") and not hdf5.has(file, "y")
 
 
+def test_nothing_of_a_file_stays_open(path):
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(3)
+    with hdf5.opened(path) as file:
+        found = hdf5.dataset(path, file, "x")
+        assert found.valid
+    assert not found.valid
+    with h5py.File(path, "a") as file:  # which a file that is open to read would refuse
+        file["y"] = 1
+
+
 def test_a_filter_that_is_not_there_is_told(path):
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.arange(100.0), compression="lzf")

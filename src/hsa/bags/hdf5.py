@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5f, h5l, h5s, h5t, h5z
+from h5py import h5a, h5d, h5f, h5l, h5p, h5s, h5t, h5z
 
 from hsa.errors import InputError
 
@@ -21,6 +21,9 @@ BROKEN = (OSError, LookupError, RuntimeError, TypeError, ValueError)
 # Features of which most are zero take a tenth of their size when compressed; a file that claims far more is a trap.
 EXPANSION = 100
 SMALL = 2**26  # bytes that may be claimed whatever the file holds
+# A file is closed with all that was opened in it, as by h5py.
+_ACCESS = h5p.create(h5p.FILE_ACCESS)
+_ACCESS.set_fclose_degree(h5f.CLOSE_STRONG)
 # Text of any length, as NumPy and as HDF5 have it.
 TEXT = h5py.string_dtype()
 TEXT_TYPE = h5t.py_create(TEXT)
@@ -35,7 +38,7 @@ def opened(path: str | Path) -> Iterator[h5f.FileID]:
     Raises:
         OSError: it is not there, or no HDF5.
     """
-    file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY)
+    file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _ACCESS)
     try:
         yield file
     finally:
