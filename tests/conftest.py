@@ -37,6 +37,12 @@ evaluation: {folds: 3}
 """
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what a check of slides remembers out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def make_slide(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small slide of made-up tissue and gives its path."""

@@ -110,12 +110,13 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("cohort", "import", "mist", tmp_path, "--out", out, *root, "--mpp", 0.4),
         ("cohort", "join", made, made, "--out", out, *root),
         ("cohort", "convert", tmp_path, "--mpp", 0.4),
-        ("cohort", "check", made, *root, "--no-checksums"),
+        ("cohort", "check", made, *root, "--no-checksums", "--fresh", "--workers", 3),
         ("features", "--study", "smoke", "--share", "2/8", "--workers", 3, "--keep", "--quiet"),
         ("plan", "--study", "smoke", "--cases", 7, "--sample", 2, "--no-measure"),
     ):
         assert run(*arguments).exit_code == 0
-    *checked, checksums, study = seen.pop(3)
+    *checked, checksums, study, memory, workers = seen.pop(3)
+    assert (memory, workers) == (None, 3)
     assert checked == ["hsa.cohorts.check.check", made, {}, tmp_path]
     assert checksums.keywords == {"folder": None, "read": False} and study is None
     assert seen == [

@@ -106,3 +106,56 @@ def test_folds_that_the_cases_cannot_fill_are_told_before_anything_is_encoded(ma
         for marker in ("P53", "PD-L1", "Ki-67"):
             assert re.search(f"{marker}: 1 .*, 1 .*: too few cases for 3 folds, each class needs 3", result.stderr)
     assert not list(load(smoke_file).paths.bags.glob("*.h5"))
+
+
+@pytest.fixture
+def scanned(tmp_path):
+    """Return a function that checks slides of these stains and resolutions; more columns may be given."""
+
+    def look(resolutions, **more):
+        rows = []
+        for k, (stain, mpp) in enumerate(resolutions):
+            write_tiff(tmp_path / f"{k}.tif", np.full((64, 64, 3), 200 + k, np.uint8), mpp=mpp, levels=1)
+            row = {"patient_id": f"p{k}", "case_id": f"c{k // 2}", "slide_id": f"s{k}", "stain": stain}
+            rows.append(row | {"path": f"{k}.tif", "label_HER2": ""})
+        frame = pd.DataFrame(rows).assign(patient_id=lambda f: f["case_id"], **more)
+        frame.to_csv(tmp_path / "manifest.csv", index=False)
+        report = check.check(tmp_path / "manifest.csv", {"HER2": Marker()})
+        return [problem for problem in report.problems if "no HE slide" not in problem], report.notes
+
+    return look
+
+
+@pytest.mark.parametrize(("mpp", "told"), [(2.0, "4 times coarser"), (0.125, "4 times finer")])
+def test_a_slide_far_off_the_median_is_told_with_its_row_and_the_way_out(scanned, mpp, told):
+    usual = [("HE", 0.5), ("HER2", 0.5)] * 4
+    problems, _ = scanned([*usual, ("HE", mpp)])
+    assert len(problems) == 1
+    for words in (
+        f"row 10: slide 's8' has {mpp:g} um/px (file), {told} than the median of 5 HE slides, 0.5.",
+        "write the right `mpp` and put 1 into the column `mpp_override`",
+    ):
+        assert words in problems[0]
+    assert scanned([*usual, ("HE", mpp)], mpp=[*[""] * 8, f"{mpp}"])[0] == [], "who repeats it has looked"
+    right = {"mpp": [*[""] * 8, "0.5"], "mpp_override": [*[""] * 8, "1"]}
+    assert scanned([*usual, ("HE", mpp)], **right)[0] == []
+
+
+def test_a_resolution_of_the_manifest_that_is_far_off_is_corrected_there(scanned):
+    silent = [("HE", None), ("HER2", None)] * 3
+    problems, _ = scanned(silent, mpp=["0.25"] * 5 + ["2.5"])
+    assert len(problems) == 1 and "row 7: slide 's5' has 2.5 um/px (manifest), 10 times coarser" in problems[0]
+    assert "Correct `mpp`, or, if it is right, put 1 into the column `mpp_override`." in problems[0]
+    assert scanned(silent, mpp=["0.25"] * 5 + ["2.5"], mpp_override=[""] * 5 + ["1"])[0] == []
+
+
+def test_stains_may_be_scanned_each_in_its_way(scanned):
+    problems, notes = scanned([("HE", 0.25), ("HER2", 1.0)] * 3)
+    assert problems == [] and any("HE 0.25, HER2 1. If they were scanned alike" in note for note in notes)
+    problems, notes = scanned([("HE", 0.25), ("HER2", 0.5)] * 3)
+    assert problems == [] and not any("median" in note for note in notes)
+    problems, notes = scanned([("HE", 0.25)] * 3 + [("HE", 1.0)] * 2)
+    assert problems == [] and any("2 of 5 HE slides (rows 5, 6) are 3 times" in note for note in notes)
+    problems, _ = scanned([("HE", 0.5)] * 4 + [("HER2", 2.0)])
+    assert len(problems) == 1 and "the median of all 5 slides" in problems[0]
+    assert scanned([("HE", 0.5), ("HER2", 2.0)])[0] == []

@@ -1,11 +1,11 @@
 """Everything that is wrong with a manifest and with the slides that it names, at once."""
 
+import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from hsa.cohorts.cells import resolutions
 from hsa.cohorts.identity import copies
 from hsa.cohorts.manifest import examine, ignored, read_text
 from hsa.cohorts.opened import ask
+from hsa.cohorts.outliers import odd_resolutions
 from hsa.errors import InputError
 from hsa.slides.readers import split_scene
 from hsa.slides.resolution import Given, agreed
@@ -90,14 +91,15 @@ def check(
     path = Path(path)
     root = Path(root or path.parent).resolve()
     frame, problems = examine(path, markers, root)
-    seen = _look(frame, root, memory, workers)
-    problems += seen.problems
-    formats = Counter(f"{kind}, {mpp:.3g} um/px" for kind, mpp in zip(seen.formats, seen.mpp, strict=True))
+    slides, unread = _look(frame, root, memory, workers)
+    odd, told = odd_resolutions(slides)
+    problems += unread + odd
+    formats = Counter(f"{kind}, {mpp:.3g} um/px" for kind, mpp in zip(slides["format"], slides["mpp"], strict=True))
     notes = [f"{len(frame)} slides: " + ", ".join(f"{n} {kind}" for kind, n in formats.most_common())]
-    notes += [unread] if (unread := ignored(frame, markers)) else []
+    notes += told + ([ours] if (ours := ignored(frame, markers)) else [])
     if checksums is not None:
-        slides = frame.assign(path=[root / name for name in frame["path"]])
-        twice, told = copies(frame, checksums(slides[frame["path"] != ""]))
+        whole = frame.assign(path=[root / name for name in frame["path"]])
+        twice, told = copies(frame, checksums(whole[frame["path"] != ""]))
         problems, notes = problems + twice, notes + told
     if not problems:
         found = cohort.from_frame(frame, markers, root)
@@ -110,22 +112,18 @@ def check(
     return Report(problems, notes)
 
 
-class _Seen(NamedTuple):
-    """Rows whose slides could be opened, with what they are; and what is wrong with the others."""
+def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) -> tuple[pd.DataFrame, list[str]]:
+    """Open the slides that are there, and hold what they say against the manifest.
 
-    rows: list[int]
-    formats: list[str]
-    mpp: list[float]
-    problems: list[str]
-
-
-def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) -> _Seen:
-    """Open the slides that are there, and hold what they say against the manifest."""
+    Returns:
+        The rows whose slides can be read, with format, mpp, mpp_from and confirmed; and what is wrong with the others.
+    """
     paths = [os.path.join(root, name) if name else "" for name in frame["path"]]
     there = [bool(path) and os.path.exists(split_scene(Path(path))[0] if "#" in path else path) for path in paths]
     answers = ask([path for path, is_there in zip(paths, there, strict=True) if is_there], memory, workers)
     given, marked = resolutions(frame)
-    seen = _Seen([], [], [], [])
+    problems: list[str] = []
+    seen: dict[Hashable, tuple[str, float, str, bool]] = {}
     for number, path, mpp, mark in zip(frame.index, paths, given, marked, strict=True):
         facts = answers.get(path)
         if facts is None:
@@ -133,9 +131,10 @@ def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) ->
         try:
             if isinstance(facts, str):
                 raise InputError(facts)
-            seen.mpp.append(agreed(Path(path), facts, Given(mpp, mark))[0])
-            seen.rows.append(number)
-            seen.formats.append(facts.format)
+            found, where = agreed(Path(path), facts, Given(mpp, mark))
         except InputError as error:
-            seen.problems.append(f"row {number}: {error}")
-    return seen
+            problems.append(f"row {number}: {error}")
+            continue
+        seen[number] = (facts.format, found, where, mark or (where == "file" and not math.isnan(mpp)))
+    table = pd.DataFrame.from_dict(seen, orient="index", columns=["format", "mpp", "mpp_from", "confirmed"])
+    return table.astype({"mpp": float, "confirmed": bool}).join(frame[["slide_id", "stain"]]), problems

@@ -57,7 +57,7 @@ class Cohort:
             positive, 0, or -1: not known) and, where the marker has more than two classes, category (0, 1, ... or -1).
         """
         slides = self.slides.groupby(["case_id", "stain"])["slide_id"].agg(lambda ids: "+".join(sorted(ids)))
-        wide = slides.unstack("stain").reindex(columns=[HE, marker]).fillna("").sort_index()
+        wide = slides.unstack("stain").reindex(columns=[HE, marker]).astype(object).fillna("").sort_index()
         category = self.labels[marker].reindex(wide.index).fillna(-1).astype(int).to_numpy()
         use = (wide[HE] != "") & ((category >= 0) | (wide[marker] != ""))
         patient = self.slides.groupby("case_id")["patient_id"].first().reindex(wide.index)

@@ -83,7 +83,7 @@ def ask(paths: Sequence[str], memory: Path | None = None, workers: int = 1) -> d
 
 
 def memory_of(root: Path) -> Path:
-    """Name the file that remembers the slides below a folder: in the user's cache, as slides may lie where none writes."""
+    """Name what remembers the slides below a folder: in the user's cache, as few may write where slides lie."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "hsa", "opened", f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json")
 

@@ -1,6 +1,7 @@
 """Everything that can be wrong with the rows of a manifest, and with what the rows of a case say together."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -33,7 +34,7 @@ def check_rows(frame: pd.DataFrame, markers: Mapping[str, Marker], places: Place
     if "fold" in frame:
         problems += wrong(list(frame["fold"]), _odd_fold)
     for marker, kind in markers.items():
-        problems += wrong(list(frame[f"label_{marker}"]), lambda text, m=marker, k=kind: _odd_label(text, m, k))
+        problems += wrong(list(frame[f"label_{marker}"]), partial(_odd_label, marker=marker, kind=kind))
     return by_row(problems, rows)
 
 
