@@ -1,5 +1,6 @@
 import json
 import shutil
+import unicodedata
 from dataclasses import replace
 
 import matplotlib
@@ -273,3 +274,29 @@ def test_a_manifest_needs_no_more_than_slide_and_path(tmp_path, parted):
     slides = worklist.read_worklist(tmp_path / "m.csv")
     assert [str(p) for p in slides["path"]] == [str(tmp_path.resolve() / "x.tif"), "/far/y.tif"]
     assert slides["case_id"].tolist() == ["", ""] and slides["mpp"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["Müller/Gewebe é.tif", "Ａ/x.tif"])
+@pytest.mark.parametrize(("told", "kept"), [("NFD", "NFC"), ("NFC", "NFD")])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_worklist_is_read_as_a_manifest_is(tmp_path, name, told, kept, absolute):
+    path = tmp_path.resolve() / unicodedata.normalize(kept, name)
+    path.parent.mkdir()
+    path.touch()
+    given = unicodedata.normalize(told, str(path) if absolute else name)
+    for nothing in ("NA", "nan", "#N/A", "<NA>", "None", "n/a", ""):
+        rows = f"a,{given},{nothing},{nothing},{nothing}\nb,x.tif,0.5,yes,c\n"
+        (tmp_path / "m.csv").write_text(f"slide_id,path,mpp,mpp_override,case_id\n{rows}", encoding="utf-8")
+        slides = worklist.read_worklist(tmp_path / "m.csv")
+        assert slides["path"].iloc[0] == path and slides["case_id"].tolist() == ["", "c"]
+        assert slides["mpp"].isna().tolist() == [True, False] and slides["mpp_override"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("stain", ["", "NA", "nan"])
+def test_a_row_of_a_worklist_without_its_stain_is_not_left_out_silently(tmp_path, stain):
+    (tmp_path / "m.csv").write_text(f"slide_id,path,stain\na,x.tif,HE\nb,y.tif,{stain}\n")
+    with pytest.raises(InputError, match=f"row 3: stain '{stain}': write 'HE' for H&E"):
+        worklist.read_worklist(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text("slide_id,path\nNA,x.tif\n")
+    with pytest.raises(InputError, match="row 2: slide_id 'NA' names nothing"):
+        worklist.read_worklist(tmp_path / "m.csv")

@@ -68,11 +68,15 @@ def repeated(column: Sequence[str], rows: Sequence[int]) -> list[tuple[int, int]
 
 
 def id_problems(column: str, cells: Sequence[str], empty: bool = False) -> list[Problem]:
-    """List ids that cannot name files; `empty`: whether a cell may hold nothing."""
+    """List ids that cannot name files; `empty`: whether a cell may hold nothing.
+
+    What programs write for nothing is no id: all unknown patients would be one.
+    """
 
     def rule(text: str) -> str:
-        fine = IDENTIFIER.fullmatch(text) or (empty and not text)
-        return "" if fine else f"{column} {text!r}: {ID_RULE}"
+        if is_empty(text):
+            return "" if empty else f"{column} {text!r} names nothing. Give each its own id: {ID_RULE}"
+        return "" if IDENTIFIER.fullmatch(text) else f"{column} {text!r}: {ID_RULE}"
 
     return wrong(cells, rule)
 

@@ -73,7 +73,7 @@ class Places:
             if not os.path.lexists(here / part):
                 part = self._listed(here, _composed).get(_composed(part), part)
             here, spelt = here / part, [*spelt, part]
-        return "/".join(spelt) if os.path.exists(here) else name
+        return Path(*spelt).as_posix() if os.path.exists(here) else name
 
     def why_absent(self, name: str) -> str:
         """Say why there is no file of that path, as far as it can be seen, and what to do: the end of a sentence."""

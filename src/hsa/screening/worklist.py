@@ -9,6 +9,7 @@ from scipy.special import expit, logit
 
 from hsa import files
 from hsa.cohorts import cells
+from hsa.cohorts.labels import is_empty
 from hsa.cohorts.manifest import HE
 from hsa.cohorts.paths import Places
 from hsa.errors import InputError
@@ -53,7 +54,7 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path}: no H&E slide. Give one row a slide, with stain {HE!r} if there is such a column.")
     mpp, marked = cells.resolutions(frame)
     paths = [places.root / name for name in frame["path"]]
-    case = frame.get("case_id", "")
+    case = ["" if is_empty(text) else text for text in frame["case_id"]] if "case_id" in frame else ""
     return pd.DataFrame(
         {"slide_id": frame["slide_id"], "case_id": case, "path": paths, "mpp": mpp, "mpp_override": marked}
     )
@@ -191,4 +192,5 @@ def _odd_stains(frame: pd.DataFrame) -> list[str]:
     if "stain" not in frame:
         return []
     odd = frame["stain"].str.fullmatch(r"|h ?(&|and|\+)? ?e", case=False) & (frame["stain"] != HE)
+    odd |= frame["stain"].map(is_empty)
     return [f"row {number}: stain {stain!r}: write {HE!r} for H&E." for number, stain in frame["stain"][odd].items()]
