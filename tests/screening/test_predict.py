@@ -230,7 +230,7 @@ def test_no_ihc_file_is_opened_and_no_ihc_number_is_used(trained, manifest, tmp_
     path = manifest(rows)
     opened, real = [], Slide.open.__func__
     monkeypatch.setattr(
-        Slide, "open", classmethod(lambda cls, p, mpp=None: (opened.append(str(p)), real(cls, p, mpp))[1])
+        Slide, "open", classmethod(lambda cls, p, *more: (opened.append(str(p)), real(cls, p, *more))[1])
     )
     run("prescreen", path, "--model", trained, "--out", tmp_path / "a.csv", "--quiet")
     assert len(opened) == 2 and not [name for name in opened if "IHC" in name]
