@@ -4,4 +4,16 @@ A manifest comes in, one's own or that of a public cohort; out goes a `Cohort` w
 table of folds in which a patient stands once.
 """
 
-__all__ = ["cells", "check", "cohort", "draft", "identity", "labels", "manifest", "opened", "pairing", "paths", "public"]
+__all__ = [
+    "cells",
+    "check",
+    "cohort",
+    "draft",
+    "identity",
+    "labels",
+    "manifest",
+    "opened",
+    "pairing",
+    "paths",
+    "public",
+]
