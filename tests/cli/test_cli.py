@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,3 +160,14 @@ def test_an_interrupted_run_exits_with_130_and_goes_on_later(study):
     assert len(kept) >= len(first) - 4, "finished cases are rendered once"
     assert len(list(slides.glob("*.tif"))) == 80
     assert not list(slides.glob(".*")), "no temporary file is left"
+
+
+def test_the_tiles_of_a_slide_are_drawn_as_a_study_would_cut_them(make_slide, tmp_path):
+    path, out = make_slide(mpp=None, covered=0.5), tmp_path / "out" / "tiles.png"
+    failed = run("tiles", path, "--out", out)
+    assert failed.exit_code and "mpp" in failed.output
+    assert not out.exists()
+    told = run("tiles", path, "--out", out, "--mpp", "0.5", "--study", "smoke")
+    assert not told.exit_code, told.output
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"0\.5 um/px: \d+% tissue, \d+ tiles of 256 px at 0\.5 um/px", told.output)

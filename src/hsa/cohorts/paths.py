@@ -47,8 +47,8 @@ class Places:
             self._folders[folder] = real, Path(real).is_relative_to(self.root)
         real, inside = self._folders[folder]
         if last in ("", ".", ".."):
-            real = os.path.realpath(path)
-            return Place(real, bool(name) and os.path.exists(real), False, Path(real).is_relative_to(self.root))
+            real = os.path.realpath(path)  # drops a slash at the end, behind which only a folder can be
+            return Place(real, bool(name) and os.path.exists(path), False, Path(real).is_relative_to(self.root))
         try:
             link = stat.S_ISLNK(os.lstat(path).st_mode)
         except (OSError, ValueError):  # not there, or no name that a disk takes
@@ -80,6 +80,8 @@ class Places:
         path = self.root / name
         if name and os.path.islink(path):
             return f": it is a link to {os.readlink(path)!r}, which is not there. Mend it, or copy the slide here."
+        if name.startswith(("~", "$")) or "://" in name:
+            return f": '~', variables and URLs are not followed. Give the path of a file, from {self.root} on."
         if "\\" in name:
             turned = name.replace("\\", "/")
             there = f" (did you mean {turned!r}?)" if os.path.exists(self.root / turned) else ""

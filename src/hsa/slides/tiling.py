@@ -88,7 +88,7 @@ def tissue_mask(slide: Slide, method: str = "optical-density", mpp: float = MASK
         return Mask(array, mpp)
     name = slide.path.name
     remedy = (
-        "Compare its mask (`tissue_mask`) with the slide; if it is wrong, try another `mask` under `tiles` in the "
+        "Look at it with `hsa tiles`; if its mask is wrong, try another `mask` under `tiles` in the "
         "study file, or leave the slide out of the manifest"
     )
     return Mask(array, mpp, f"slide {name}: {'; '.join(doubts)}. {remedy}")

@@ -9,7 +9,7 @@ from hsa.reporting.figures.prediction import confusion, forest, reliability, roc
 from hsa.reporting.figures.speed import ratios
 from hsa.reporting.figures.style import colour, panels, save, use_style
 from hsa.reporting.figures.sweep import gains
-from hsa.reporting.figures.tissue import overlay, scale_bar, section_pair, tile_strip
+from hsa.reporting.figures.tissue import overlay, scale_bar, section_pair, tile_edges, tile_strip
 
 __all__ = [
     "along_axes",
@@ -33,6 +33,7 @@ __all__ = [
     "save",
     "scale_bar",
     "section_pair",
+    "tile_edges",
     "tile_strip",
     "umap_scatter",
     "use_style",

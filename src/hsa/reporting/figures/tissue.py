@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Rectangle
 
 from hsa.errors import InputError
 from hsa.reporting.figures.style import INK
@@ -35,6 +37,13 @@ def overlay(ax: Axes, thumbnail: np.ndarray, mask: np.ndarray, mpp: float | None
     ax.set(xlim=extent[:2], ylim=extent[2:])
     if mpp:
         scale_bar(ax, mpp, width, height)
+    return ax
+
+
+def tile_edges(ax: Axes, corners: np.ndarray, side: float) -> Axes:
+    """Draw the edges of tiles whose upper left corners (N, 2) and side are in pixels of what is shown."""
+    squares = [Rectangle((x - 0.5, y - 0.5), side, side) for x, y in corners]
+    ax.add_collection(PatchCollection(squares, facecolor="none", edgecolor="#222222", linewidth=0.5, alpha=0.6))
     return ax
 
 
