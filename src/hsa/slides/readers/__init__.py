@@ -1,6 +1,5 @@
 """Readers of slide files: one small adapter a format, chosen by what a file holds, not by its name."""
 
-import os
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING
 import openslide
 
 from hsa.errors import InputError
-from hsa.slides.readers.incomplete import refuse_incomplete
 from hsa.slides.readers.ome_tiff import LIKE_SIZE, OmeTiffReader
 from hsa.slides.readers.openslide_file import OpenSlideReader, dicom_file
 from hsa.slides.readers.pages import PagesReader, PlainTiffReader, hidden_levels, plain_levels
@@ -49,8 +47,6 @@ def open_reader(path: Path) -> Reader:
     if path.is_dir():
         _refuse_scene(path, scene)
         return OpenSlideReader(dicom_file(path))
-    if os.path.exists(path):  # Path.exists fails for a name that is too long
-        refuse_incomplete(path)
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor in (None, "generic-tiff") and _is_tiff(path):
         reader = _look_into(path, scene, vendor)
