@@ -173,7 +173,11 @@ def write_dicom(
         element(0x00020012, "UI", "1.2.3.9"),
     ]
     data = [
-        element(0x00080008, "CS", f"{'ORIGINAL' if number == 1 else 'DERIVED'}\\PRIMARY\\VOLUME\\NONE"),
+        element(
+            0x00080008,
+            "CS",
+            "ORIGINAL\\PRIMARY\\VOLUME\\NONE" if number == 1 else "DERIVED\\PRIMARY\\VOLUME\\RESAMPLED",
+        ),
         element(0x00080016, "UI", slide_microscopy),
         element(0x00080018, "UI", f"{series}.{number}"),
         element(0x0020000E, "UI", series),

@@ -1,7 +1,9 @@
 """What a file says of its resolution, what its user says, and what cannot be."""
 
 import logging
+import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hsa.cohorts import check
 from hsa.cohorts.cohort import read_manifest
 from hsa.errors import InputError
 from hsa.screening.worklist import read_worklist
-from hsa.slides.resolution import COMMAND_LINE, Given, given, givens
+from hsa.slides.resolution import COMMAND_LINE, MANIFEST, Given, agreed, given, givens
 from hsa.slides.slide import Slide
 from hsa.study.settings import Marker
 from slide_files import tissue_picture
@@ -176,3 +178,22 @@ def test_a_manifest_is_told_what_is_wrong_with_its_marks(manifest, mpp, mark, to
 def test_the_option_of_the_command_line_needs_its_number(tmp_path):
     run = CliRunner().invoke(app, ["predict", "a.svs", "--model", str(tmp_path), "--override-mpp"])
     assert run.exit_code == 2 and "--override-mpp needs --mpp" in run.output
+
+
+@pytest.mark.parametrize(
+    ("says", "given", "manifest", "line"),
+    [
+        (None, math.nan, "fill the manifest's `mpp` column", "give `--mpp`"),
+        ((0.5, 0.7), math.nan, "column `mpp_override`", "`--override-mpp`"),
+        ((0.5, 0.5), 0.25, "column `mpp_override`", "`--override-mpp`"),
+        ((0.5, 0.5), math.nan, "column `mpp_override`", "`--override-mpp`"),
+    ],
+)
+def test_a_message_names_the_remedy_of_the_place_where_it_appears(says, given, manifest, line):
+    class Said:
+        size, power, mpp = (10**7 if says == (0.5, 0.5) else 1000, 1000), None, says
+
+    for place, there, elsewhere in ((MANIFEST, manifest, "--"), (COMMAND_LINE, line, "manifest")):
+        with pytest.raises(InputError) as caught:
+            agreed(Path("x.tif"), Said, Given(given, told_by=place))
+        assert there in str(caught.value) and elsewhere not in str(caught.value)

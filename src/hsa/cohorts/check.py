@@ -135,6 +135,11 @@ def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) ->
         except InputError as error:
             problems.append(f"row {number}: {error}")
             continue
-        seen[number] = (facts.format, found, where, mark or (where == "file" and not math.isnan(mpp)))
+        confirmed = mark or (where == "file" and not math.isnan(mpp))
+        seen[number] = (facts.format, found, where, confirmed)
+        if facts.doubt and not confirmed:
+            problems.append(
+                f"row {number}: {facts.doubt}; or, if it is right, write its {found:.4g} into the column `mpp`"
+            )
     table = pd.DataFrame.from_dict(seen, orient="index", columns=["format", "mpp", "mpp_from", "confirmed"])
     return table.astype({"mpp": float, "confirmed": bool}).join(frame[["slide_id", "stain"]]), problems

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import time_ns
@@ -37,12 +38,14 @@ class Facts(NamedTuple):
         size: width and height, px.
         mpp: um/px along x and y.
         power: of the objective.
+        doubt: what was warned of when it was opened; empty if nothing was.
     """
 
     format: str
     size: tuple[int, int]
     mpp: tuple[float, float] | None
     power: float | None
+    doubt: str = ""
 
 
 def ask(paths: Sequence[str], memory: Path | None = None, workers: int = 1) -> dict[str, Facts | str]:
@@ -96,15 +99,37 @@ def _open_all(paths: Sequence[str], workers: int) -> Iterator[Mapping[str, Facts
 
 def _open(paths: Sequence[str]) -> dict[str, Facts | str]:
     found: dict[str, Facts | str] = {}
-    for path in paths:
-        try:
-            reader = open_file(Path(path))
-        except InputError as error:
-            found[path] = str(error)
-            continue
-        found[path] = Facts(reader.format, reader.size, reader.mpp, reader.power)
-        reader.close()
+    with _listening() as heard:
+        for path in paths:
+            heard.clear()
+            try:
+                reader = open_file(Path(path))
+            except InputError as error:
+                found[path] = str(error)
+                continue
+            found[path] = Facts(reader.format, reader.size, reader.mpp, reader.power, "; ".join(heard))
+            reader.close()
     return found
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collect what readers warn of, in place of printing it: it is told with its row, the next time too."""
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    readers, ear = logging.getLogger("hsa.slides.readers"), Ear(logging.WARNING)
+    before = readers.propagate
+    readers.addHandler(ear)
+    readers.propagate = False
+    try:
+        yield heard
+    finally:
+        readers.removeHandler(ear)
+        readers.propagate = before
 
 
 def _state(path: str) -> list[int] | None:
@@ -136,8 +161,9 @@ def _recall(memory: Path) -> dict[str, list[Any]]:
 
 
 def _facts(row: Sequence[Any]) -> Facts:
-    name, (width, height), mpp, power = row
-    return Facts(str(name), (int(width), int(height)), mpp and (float(mpp[0]), float(mpp[1])), power and float(power))
+    name, (width, height), mpp, power, doubt = row
+    known = mpp and (float(mpp[0]), float(mpp[1]))
+    return Facts(str(name), (int(width), int(height)), known, power and float(power), str(doubt))
 
 
 def _remember(memory: Path, slides: Mapping[str, Sequence[Any]]) -> None:

@@ -22,7 +22,7 @@ from hsa.fingerprint import fingerprint
 from hsa.models.longnet import GRID
 from hsa.screening import caveats, verdict
 from hsa.screening.predictor import Predictor
-from hsa.slides.readers import split_scene
+from hsa.slides.readers import absent, split_scene
 from hsa.slides.resolution import OVERRIDE, Given
 from hsa.slides.slide import Slide
 from hsa.workers import bar
@@ -67,7 +67,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
         InputError: the slide cannot be read, holds no tissue, or gets a score that is not finite.
     """
     if not split_scene(path)[0].exists():
-        raise InputError(f"slide {path} does not exist: correct the path")
+        raise InputError(f"slide {path} {absent(path)}")
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
     stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp), *_marked(mpp)], "hsa.bags.features")
     target = bags / f"{name}.h5"

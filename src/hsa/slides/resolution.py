@@ -110,10 +110,10 @@ def _told(path: Path, reader: Described, told: Given | None, place: str) -> tupl
         if told is None:
             makes = f"; an objective of {reader.power:g}x makes about {10 / reader.power:g}" if reader.power else ""
             odd = "" if said is None else f" ({said[0]:g} um/px is none of a microscope{makes})"
+            how = "give `--mpp`" if place == COMMAND_LINE else "fill the manifest's `mpp` column"
             raise InputError(
-                f"slide {path} does not say its resolution{odd}: give "
-                f"{'`--mpp`' if place == COMMAND_LINE else 'it in the column `mpp` of the manifest'} "
-                "(um per pixel of the full-size image; the scanner's report has it)"
+                f"slide {path} does not say its resolution{odd}: {how} (um per pixel of the full-size image; the "
+                "scanner's report has it)"
             )
         return told.mpp, told.told_by
     across, down = said

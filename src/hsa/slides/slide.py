@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
-from hsa.slides.readers import DamagedError, Reader, open_reader, split_scene, too_large, unreadable
+from hsa.slides.readers import DamagedError, Reader, absent, open_reader, split_scene, too_large, unreadable
 from hsa.slides.readers.levels import sound_levels
 from hsa.slides.readers.reduction import DCT, MEAN, WAYS, means
 from hsa.slides.resolution import Given, agreed, given
@@ -58,7 +58,7 @@ def open_file(path: Path) -> Reader:
     """
     try:
         if not split_scene(path)[0].exists():
-            raise InputError(f"slide {path} does not exist: correct `path` in the manifest")
+            raise InputError(f"slide {path} {absent(path)}")
         return open_reader(path)
     except OSError as error:
         raise unreadable(path, error) from error
@@ -203,7 +203,7 @@ class Slide:
             raise InputError(
                 f"slide {self.path} is damaged at x={x} y={y} (level 0, region of {width} x {height} px "
                 f"at {mpp:g} um/px): {error}. Copy the file again from its source, or "
-                "leave it out of the manifest"
+                "leave it out"
             ) from error
         if how == NONE:
             return region

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import openslide
 
 from hsa.errors import InputError
+from hsa.slides.readers.causes import absent, lacking
 from hsa.slides.readers.ome_tiff import LIKE_SIZE, OmeTiffReader
 from hsa.slides.readers.openslide_file import OpenSlideReader, dicom_file
 from hsa.slides.readers.pages import PagesReader, PlainTiffReader, hidden_levels, plain_levels
@@ -25,7 +26,7 @@ from hsa.slides.readers.protocol import (
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-__all__ = ["DamagedError", "Reader", "open_reader", "slide_files", "split_scene", "too_large", "unreadable"]
+__all__ = ["DamagedError", "Reader", "absent", "open_reader", "slide_files", "split_scene", "too_large", "unreadable"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Photometric interpretations of TIFF 6.0 that are colour: RGB, palette, YCbCr.
@@ -47,6 +48,8 @@ def open_reader(path: Path) -> Reader:
     if path.is_dir():
         _refuse_scene(path, scene)
         return OpenSlideReader(dicom_file(path))
+    if gone := lacking(path):
+        raise InputError(f"slide {path} {gone}")
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor in (None, "generic-tiff") and _is_tiff(path):
         reader = _look_into(path, scene, vendor)

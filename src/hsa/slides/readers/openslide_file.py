@@ -1,5 +1,6 @@
 """Whole-slide files that OpenSlide reads."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import openslide
 
 from hsa.errors import InputError
+from hsa.slides.readers.causes import looks_like, within
 from hsa.slides.readers.jpeg_tiles import JpegTiles, jpeg_tiles
 from hsa.slides.readers.protocol import DamagedError, Reader, on_white, slide_files, unreadable
 from hsa.slides.readers.reduction import DCT, MEAN
@@ -15,6 +17,11 @@ from hsa.slides.readers.segments import PLACED_TILES, PLAIN_GRIDS, TileIndex, da
 # OpenSlide's names of vendors whose tiles it lays side by side as they are.
 SIDE_BY_SIDE = ("aperio", "generic-tiff")
 APERIO = "aperio"
+
+log = logging.getLogger(__name__)
+
+# Its values say what an image is; of one that was reduced from another, the last is RESAMPLED (PS3.3 C.8.12.4.1.1).
+_IMAGE_TYPE = [f"dicom.ImageType[{value}]" for value in range(8)]
 
 
 class OpenSlideReader(Reader):
@@ -41,6 +48,13 @@ class OpenSlideReader(Reader):
         self._damage = None if self.format in PLACED_TILES else ""  # None until all tiles have been looked at
         self._direct = self._jpeg_tiles()
         self.via = "direct" if self._direct else "openslide"
+        if self.format == "dicom" and "RESAMPLED" in map(self.properties.get, _IMAGE_TYPE):
+            width, height = self.size
+            log.warning(
+                "slide %s: its full-size image is not among its DICOM files; the largest, %d x %d px, was reduced from "
+                "it: copy all files of the series",
+                *(path, width, height),
+            )
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         """Read a region; see `hsa.slides.readers.Reader`."""
@@ -107,12 +121,17 @@ def dicom_file(folder: Path) -> Path:
     """Find one DICOM file of a folder that holds one slide; OpenSlide finds the other levels by itself.
 
     Raises:
-        InputError: no DICOM file there, or more than one series.
+        InputError: no DICOM file there, one that is damaged, or more than one series.
     """
+    for file in slide_files(folder):
+        if file.suffix.lower() == ".dcm" and openslide.OpenSlide.detect_format(file) != "dicom":
+            what = looks_like(file) or "is no DICOM file: copy it again from its source"
+            raise InputError(f"slide {folder}: its file {file.name!r} {what}")
     files = [file for file in slide_files(folder) if openslide.OpenSlide.detect_format(file) == "dicom"]
     if not files:
         raise InputError(
-            f"slide {folder} is a folder without a DICOM slide: give the file of the slide, or a folder of DICOM files"
+            f"slide {folder} is a folder without a DICOM slide{within(folder)}: give the file of the slide, "
+            "or a folder of DICOM files"
         )
     series = set()
     for file in files:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
+from hsa.slides.readers.causes import looks_like
 from hsa.slides.readers.reduction import MEAN, means
 
 # What tifffile, imagecodecs, Pillow and ElementTree raise for broken files.
@@ -117,7 +118,10 @@ def slide_files(path: Path) -> list[Path]:
 
 
 def unreadable(path: Path, error: object) -> InputError:
-    """Make the error for a file that no reader takes."""
+    """Make the error for a file that no reader takes; it says what the file is instead, where that can be seen."""
+    found = looks_like(path)
+    if found:
+        return InputError(f"slide {path} {found}")
     return InputError(
         f"slide {path} cannot be read ({error}): what is read is SVS, NDPI, MRXS, SCN, BIF, DICOM, tiled TIFF, "
         "OME-TIFF, PNG, JPEG and BMP; copy the file again or convert it to a tiled pyramidal TIFF"
