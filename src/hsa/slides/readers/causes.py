@@ -30,11 +30,13 @@ def absent(path: Path) -> str:
 
 
 def lacking(path: Path) -> str:
-    """Say which companions of a slide are not there; empty if none is missing, or it has none.
+    """Say which companions of a slide are not there, or that it is no file; empty if nothing is lacking.
 
-    A reader may not miss them: without its folder, an MRXS file is a picture of the label.
+    A reader may not miss them: without its folder, an MRXS file is a picture of the label. For a pipe it would wait.
     """
     kind = path.suffix.lower()
+    if os.path.exists(path) and not os.path.isfile(path):  # Path.exists fails for a name that is too long
+        return "is no regular file, but a pipe or a device: give the file of the slide"
     if kind == ".mrxs":
         folder = path.with_suffix("")
         if not folder.is_dir():
