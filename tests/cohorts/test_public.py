@@ -440,6 +440,48 @@ def test_what_cannot_be_joined_is_explained(tmp_path):
     assert not (tmp_path / "x.csv").exists()
 
 
+def own(folder, name, ids, **more):
+    """Write a manifest of one's own, with a slide file a row."""
+    folder.mkdir(exist_ok=True)
+    for one in ids:
+        (folder / f"{one}.tif").touch()
+    frame = pd.DataFrame({"patient_id": ids, "case_id": ids, "slide_id": ids, "stain": "HE"})
+    frame = frame.assign(path=[f"{one}.tif" for one in ids], label_ER="1", **more)
+    frame.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def test_manifests_of_ones_own_are_joined_with_all_their_columns(tmp_path):
+    first = own(tmp_path / "a", "m.csv", ["a1", "a2"], mpp=["0.5", "NA"], mpp_override=["1", ""], site="north")
+    second = own(tmp_path / "b", "m.csv", ["b1"])
+    found = pd.read_csv(public.join_manifests([first, second], tmp_path / "x.csv"), dtype=str, keep_default_na=False)
+    assert found["path"].tolist() == ["a/a1.tif", "a/a2.tif", "b/b1.tif"]
+    assert found["mpp"].tolist() == ["0.5", "", ""] and found["mpp_override"].tolist() == ["1", "", ""]
+    assert found["site"].tolist() == ["north", "north", ""]
+
+
+def test_slides_that_are_not_there_and_inputs_that_are_outputs_are_told_before_anything_is_written(tmp_path):
+    first, second = own(tmp_path / "a", "m.csv", ["a1", "a2"]), own(tmp_path / "b", "m.csv", ["b1", "007"])
+    out, before = tmp_path / "x.csv", first.read_text()
+    for parts, told in (
+        ([first, first], "m.csv: given twice. Name each manifest once"),
+        ([], "no manifests given"),
+        ([first, tmp_path], "no such manifest. Make it"),
+    ):
+        with pytest.raises(InputError, match=told):
+            public.join_manifests(parts, out)
+    with pytest.raises(InputError, match=r"to be joined, and to be written .*Give another name"):
+        public.join_manifests([first, second], first)
+    third = own(tmp_path / "c", "m.csv", ["7"])
+    with pytest.raises(InputError, match=r"'007' \(row 3 of .*b/m.csv\), '7' \(row 2 of .*c/m.csv\): equal as numbers"):
+        public.join_manifests([second, third], out)
+    (tmp_path / "a" / "a2.tif").unlink()
+    with pytest.raises(InputError, match=r"1 problem:\n  .*a/m.csv, row 3: no file 'a2.tif' below .*a. Mend the path"):
+        public.join_manifests([first, second], out)
+    assert not out.exists() and first.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
 def test_summary_counts_cases_slides_and_labels(tmp_path):
     _, out = joined(tmp_path)
     assert public.summary(out).splitlines() == [

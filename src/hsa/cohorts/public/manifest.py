@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hsa.cohorts.cells import tidy
+from hsa.cohorts.identity import alike
+from hsa.cohorts.paths import Places
 from hsa.cohorts.public.registry import PublicCohort
 from hsa.errors import InputError
 from hsa.files import read_rows, write_frame
@@ -87,36 +90,68 @@ def join_manifests(manifests: Sequence[str | Path], out: str | Path, root: str |
         `out`.
 
     Raises:
-        InputError: lists what is missing, and ids that stand in two manifests.
+        InputError: lists what is missing, slides included, and ids that stand in two manifests; nothing is written.
     """
-    out, frames, problems = Path(out).resolve(), [], []
-    for path in map(Path, manifests):
-        if not path.is_file():
-            problems.append(f"{path}: no such manifest. Make it with `hsa cohort import`.")
-            continue
-        frame = read_rows(path)
-        missing = [column for column in COLUMNS if column not in frame]
-        if missing:
-            problems.append(f"{path}: column {', '.join(missing)} is missing. Import the cohort again.")
-            continue
-        if "fold" in frame:
-            problems.append(f"{path}: gives folds, which joined manifests cannot share. Remove the column.")
-        base = Path(root or path.parent).resolve()
-        frames.append(frame.assign(path=[str(base / name) for name in frame["path"]], _from=str(path)))
-    if frames and not problems:
-        whole = pd.concat(frames, ignore_index=True).fillna("")
-        for column in ("patient_id", "case_id", "slide_id"):
-            owners = whole.groupby(column, sort=True)["_from"].unique()
-            problems += [
-                f"{column} {value!r} stands in {' and '.join(names)}. Prefix the ids of one."
-                for value, names in owners[owners.str.len() > 1].items()
-            ]
-    if problems or not frames:
-        lines = "\n".join(f"  {p}" for p in problems[:_SHOWN]) or "  no manifests given"
-        raise InputError(f"cannot join manifests, {len(problems)} problems:\n{lines}")
+    out, frames = Path(out).resolve(), []
+    given = [Path(path) for path in manifests]
+    problems = [] if given else ["no manifests given. Name two or more."]
+    for number, path in enumerate(given):
+        if path.resolve() in [other.resolve() for other in given[:number]]:
+            problems.append(f"{path}: given twice. Name each manifest once.")
+        elif path.resolve() == out:
+            problems.append(f"{path}: to be joined, and to be written (`--out`). Give another name to write to.")
+        else:
+            frame, told = _part(path, Path(root or path.parent).resolve())
+            frames.append(frame)
+            problems += told
+    if not problems:
+        whole = pd.concat(frames).fillna("")
+        problems = _meeting(whole)
+    if problems:
+        lines = [f"  {problem}" for problem in problems[:_SHOWN]]
+        lines += [f"  and {len(problems) - _SHOWN} more"] * (len(problems) > _SHOWN)
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise InputError("\n".join([f"cannot join manifests, {count}:", *lines]))
     labels = [c for c in whole.columns if c.startswith("label_")]
-    _write(whole[[*COLUMNS, *labels]], out, Path(root or out.parent).resolve())
+    others = [c for c in whole.columns if c not in [*COLUMNS, *labels, "_from"]]
+    _write(whole[[*COLUMNS, *labels, *others]], out, Path(root or out.parent).resolve())
     return out
+
+
+def _part(path: Path, base: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read a manifest that is to be joined: with absolute paths, its rows counted with its name; and its problems."""
+    if not path.is_file():
+        return pd.DataFrame(), [f"{path}: no such manifest. Make it with `hsa cohort import` or `hsa cohort init`."]
+    frame = read_rows(path)
+    missing = [column for column in COLUMNS if column not in frame and column != "mpp"]
+    if missing:
+        remedy = "Add it, or import the cohort again."
+        return frame, [f"{path}: column {', '.join(missing)} is missing. {remedy}"]
+    if frame.empty:
+        return frame, [f"{path}: no rows. Leave it out, or give one row a slide."]
+    problems = []
+    if "fold" in frame:
+        problems.append(f"{path}: gives folds, which joined manifests cannot share. Remove the column.")
+    places = Places(base)
+    frame = tidy(frame, places)
+    for row, name in frame["path"].items():
+        if not name or not places.look(name).there:
+            problems.append(f"{path}, row {row}: no file {name!r} below {base}{places.why_absent(name)}")
+    frame = frame.assign(path=[str(base / name) for name in frame["path"]], _from=str(path))
+    frame = frame.assign(mpp=frame.get("mpp", ""))
+    return frame.set_axis([f"{row} of {path}" for row in frame.index]), problems
+
+
+def _meeting(whole: pd.DataFrame) -> list[str]:
+    """List ids that stand in two manifests, spelt alike or nearly."""
+    problems = []
+    for column in ("patient_id", "case_id", "slide_id"):
+        owners = whole.groupby(column, sort=True)["_from"].unique()
+        problems += [
+            f"{column} {value!r} stands in {' and '.join(names)}. Prefix the ids of one."
+            for value, names in owners[owners.str.len() > 1].items()
+        ]
+    return problems + alike(whole)
 
 
 def summary(manifest: str | Path) -> str:
