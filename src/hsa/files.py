@@ -92,19 +92,29 @@ def read_rows(path: str | Path) -> "pd.DataFrame":
 
     data = Path(path).read_bytes()
     remedy = "Save it as comma-separated UTF-8."
-    if b"\0" in data:
+    if b"\0" in data or data.startswith(b"PK\x03\x04"):
         raise InputError(f"{path}: no text, but a workbook or UTF-16. {remedy}")
+    rows: list[list[str]] = []
     try:
-        text = data.decode("utf-8-sig")
+        # A mark of the byte order stands within, too, where files were written one after another.
+        text = data.decode("utf-8").replace("\ufeff", "")
+        if found := re.match(r"\s*([<{\[])", text):
+            what = {"<": "a web page or XML", "{": "JSON", "[": "JSON"}[found[1]]
+            raise InputError(f"{path}: no table, but {what}. {remedy}")
         first = text.partition("\n")[0]
         if found := re.match(r'#|"?sep=."?\s*$', first, re.IGNORECASE):
             what = "a comment" if found[0].startswith("#") else "a line that only Excel reads"
             raise InputError(f"{path}: row 1, {first.strip()[:40]!r}, is {what}. Remove it; row 1 names the columns.")
         sign = ";" if ";" in first and "," not in first else ","  # so spreadsheets of many countries write it
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, skipinitialspace=True, strict=True)
-        rows = [[cell.strip() for cell in row] for row in lines]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV: {error}. {remedy}") from error
+        for row in lines:
+            rows.append([cell.strip() for cell in row])
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}: not a readable CSV: line {line} is not UTF-8 ({error}). {remedy}") from error
+    except csv.Error as error:
+        what = f"row {len(rows) + 1}: {error}: a quote that is opened is to be closed"
+        raise InputError(f"{path}: not a readable CSV: {what}. {remedy}") from error
     if not rows or not any(rows[0]):
         raise InputError(f"{path}: not a readable CSV: its first row is empty and names no column. {remedy}")
     width = max(k for k, cell in enumerate(rows[0], 1) if cell)

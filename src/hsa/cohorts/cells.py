@@ -13,6 +13,8 @@ from hsa.slides.resolution import PLAUSIBLE_MPP, is_plausible
 # Names of files: a leading point would hide them, a leading dash would be an option.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 ID_RULE = "use 1 to 128 letters, digits, '.', '_' or '-', and begin with a letter, a digit or '_'."
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+", re.ASCII)
+_SHOWN = 140  # characters of an id
 MARKED, UNMARKED = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no")
 # A row's place in the table, and what is wrong with it.
 Problem = tuple[int, str]
@@ -76,7 +78,15 @@ def id_problems(column: str, cells: Sequence[str], empty: bool = False) -> list[
     def rule(text: str) -> str:
         if is_empty(text):
             return "" if empty else f"{column} {text!r} names nothing. Give each its own id: {ID_RULE}"
-        return "" if IDENTIFIER.fullmatch(text) else f"{column} {text!r}: {ID_RULE}"
+        if IDENTIFIER.fullmatch(text):
+            return ""
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        if _ROUNDED.fullmatch(text):
+            return (
+                f"{column} {text!r} was rounded by a spreadsheet, so that different ids may have become one: take it "
+                "again from its source, into a column that is formatted as text."
+            )
+        return f"{column} {shown!r}: {ID_RULE}"
 
     return wrong(cells, rule)
 

@@ -11,12 +11,12 @@ import pandas as pd
 
 from hsa.cohorts import cohort
 from hsa.cohorts.cells import resolutions
-from hsa.cohorts.identity import copies
+from hsa.cohorts.identity import copies, dated
 from hsa.cohorts.manifest import examine, ignored, read_text
 from hsa.cohorts.opened import ask
 from hsa.cohorts.outliers import odd_resolutions
+from hsa.cohorts.paths import Places
 from hsa.errors import InputError
-from hsa.slides.readers import split_scene
 from hsa.slides.resolution import Given, agreed
 from hsa.study.settings import Marker
 from hsa.study.study import Study
@@ -53,12 +53,14 @@ def markers_of(path: str | Path) -> dict[str, Marker]:
 
 def _guess(labels: pd.Series) -> Marker:
     # A spelling of "not known" is no class: left out here, it is told as a wrong label.
-    given = sorted({text.casefold(): text for text in labels if text.lower() not in UNKNOWN}.values())
-    numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
+    # So is an error of a spreadsheet, such as #VALUE!.
+    said = [text for text in labels if text.lower() not in UNKNOWN and not text.startswith("#")]
+    given = sorted({text.casefold(): text for text in said}.values())
+    numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce").astype(float)
     if numbers.notna().all():
-        if set(numbers) <= {0, 1}:
-            return Marker()
-        return Marker(cutoff=float(pd.to_numeric(labels, errors="coerce").median()))
+        # The middle of the rows, as far as they can be numbers at all: the others are told.
+        middle = pd.to_numeric(labels, errors="coerce").astype(float).replace([math.inf, -math.inf], math.nan).median()
+        return Marker() if set(numbers) <= {0, 1} or math.isnan(middle) else Marker(cutoff=float(middle))
     if len(given) == 2:
         return Marker(negative=given[0], positive=given[1])
     return Marker(classes=given) if len(given) > 2 else Marker()
@@ -96,7 +98,7 @@ def check(
     problems += unread + odd
     formats = Counter(f"{kind}, {mpp:.3g} um/px" for kind, mpp in zip(slides["format"], slides["mpp"], strict=True))
     notes = [f"{len(frame)} slides: " + ", ".join(f"{n} {kind}" for kind, n in formats.most_common())]
-    notes += told + ([ours] if (ours := ignored(frame, markers)) else [])
+    notes += told + dated(frame) + ([ours] if (ours := ignored(frame, markers)) else [])
     if checksums is not None:
         whole = frame.assign(path=[root / name for name in frame["path"]])
         twice, told = copies(frame, checksums(whole[frame["path"] != ""]))
@@ -118,8 +120,9 @@ def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) ->
     Returns:
         The rows whose slides can be read, with format, mpp, mpp_from and confirmed; and what is wrong with the others.
     """
-    paths = [os.path.join(root, name) if name else "" for name in frame["path"]]
-    there = [bool(path) and os.path.exists(split_scene(Path(path))[0] if "#" in path else path) for path in paths]
+    places = Places(root)
+    paths = [os.path.join(root, name) for name in frame["path"]]
+    there = [places.look(name).there for name in frame["path"]]  # the others are told already
     answers = ask([path for path, is_there in zip(paths, there, strict=True) if is_there], memory, workers)
     given, marked = resolutions(frame)
     problems: list[str] = []
@@ -127,7 +130,7 @@ def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) ->
     for number, path, mpp, mark in zip(frame.index, paths, given, marked, strict=True):
         facts = answers.get(path)
         if facts is None:
-            continue  # told already
+            continue
         try:
             if isinstance(facts, str):
                 raise InputError(facts)

@@ -11,6 +11,8 @@ from hsa.cohorts.labels import rows_of
 from hsa.errors import InputError
 
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][-+]?\d{1,3})?", re.ASCII)
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE = re.compile(rf"(\d{{1,2}}|\d{{4}})-({_MONTHS})(-\d{{2,4}})?|({_MONTHS})-\d{{2,4}}", re.ASCII | re.IGNORECASE)
 _SHOWN = 5
 _HARM = {
     "patient_id": "one patient could stand in training and in test",
@@ -40,6 +42,23 @@ def alike(frame: pd.DataFrame) -> list[str]:
                 f"are not the same, tell them apart by a letter, such as {same.iloc[0]}a."
             )
     return problems
+
+
+def dated(frame: pd.DataFrame) -> list[str]:
+    """Note ids that look like dates: spreadsheets make 1-Jan of 1-1 and of 01-01, each group with its rows.
+
+    Args:
+        frame: of a manifest; its index counts the rows.
+    """
+    notes = []
+    for column in _HARM:
+        odd = frame[frame[column].map(_DATE.fullmatch).notna()]
+        if len(odd):
+            notes.append(
+                f"{column} such as {odd[column].iloc[0]!r} ({rows_of(odd)}) look like dates: if a spreadsheet made "
+                "them of other ids, take these again from their source, into a column that is formatted as text"
+            )
+    return notes
 
 
 def copies(slides: pd.DataFrame, checksums: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """Where a manifest's path leads, and why it leads nowhere."""
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Callable
@@ -47,7 +48,8 @@ class Places:
             self._folders[folder] = real, Path(real).is_relative_to(self.root)
         real, inside = self._folders[folder]
         if last in ("", ".", ".."):
-            real = os.path.realpath(path)  # drops a slash at the end, behind which only a folder can be
+            real = os.path.realpath(path)
+            # Asked of the path as it stands: a file with a slash after it is none.
             return Place(real, bool(name) and os.path.exists(path), False, Path(real).is_relative_to(self.root))
         try:
             link = stat.S_ISLNK(os.lstat(path).st_mode)
@@ -80,12 +82,16 @@ class Places:
         path = self.root / name
         if name and os.path.islink(path):
             return f": it is a link to {os.readlink(path)!r}, which is not there. Mend it, or copy the slide here."
-        if name.startswith(("~", "$")) or "://" in name:
-            return f": '~', variables and URLs are not followed. Give the path of a file, from {self.root} on."
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
+            return f". It is an address: copy the slide to this disk, and write its path from {self.root} on."
+        if name.startswith(("~", "$", "%")):
+            return f". '~' and variables are not filled in: write the path from {self.root} on."
         if "\\" in name:
             turned = name.replace("\\", "/")
             there = f" (did you mean {turned!r}?)" if os.path.exists(self.root / turned) else ""
             return f"{there}. Write '/' for '\\', and the path from {self.root} on."
+        if name.endswith("/") and path.is_file():
+            return f" (did you mean {name.rstrip('/')!r}?). Mend the path."
         alike = self._listed(path.parent, _loose).get(_loose(path.name)) if name else None
         if alike:
             return f" (did you mean {(Path(name).parent / alike).as_posix()!r}?). Mend the path."
@@ -107,4 +113,4 @@ def _composed(text: str) -> str:
 
 
 def _loose(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip("\"'")
