@@ -92,8 +92,9 @@ def check(
     """
     path = Path(path)
     root = Path(root or path.parent).resolve()
-    frame, problems = examine(path, markers, root)
-    slides, unread = _look(frame, root, memory, workers)
+    places = Places(root)
+    frame, problems = examine(path, markers, places)
+    slides, unread = _look(frame, places, memory, workers)
     odd, told = odd_resolutions(slides)
     problems += unread + odd
     formats = Counter(f"{kind}, {mpp:.3g} um/px" for kind, mpp in zip(slides["format"], slides["mpp"], strict=True))
@@ -104,7 +105,7 @@ def check(
         twice, told = copies(frame, checksums(whole[frame["path"] != ""]))
         problems, notes = problems + twice, notes + told
     if not problems:
-        found = cohort.from_frame(frame, markers, root)
+        found = cohort.from_frame(frame, markers, places)
         notes += [f"{marker}: {found.summary(marker)}" for marker in markers]
         if study is not None:
             try:
@@ -114,14 +115,13 @@ def check(
     return Report(problems, notes)
 
 
-def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) -> tuple[pd.DataFrame, list[str]]:
+def _look(frame: pd.DataFrame, places: Places, memory: Path | None, workers: int) -> tuple[pd.DataFrame, list[str]]:
     """Open the slides that are there, and hold what they say against the manifest.
 
     Returns:
         The rows whose slides can be read, with format, mpp, mpp_from and confirmed; and what is wrong with the others.
     """
-    places = Places(root)
-    paths = [os.path.join(root, name) for name in frame["path"]]
+    paths = [os.path.join(places.root, name) for name in frame["path"]]
     there = [places.look(name).there for name in frame["path"]]  # the others are told already
     answers = ask([path for path, is_there in zip(paths, there, strict=True) if is_there], memory, workers)
     given, marked = resolutions(frame)
@@ -134,7 +134,7 @@ def _look(frame: pd.DataFrame, root: Path, memory: Path | None, workers: int) ->
         try:
             if isinstance(facts, str):
                 raise InputError(facts)
-            found, where = agreed(Path(path), facts, Given(mpp, mark))
+            found, where = agreed(path, facts, Given(mpp, mark))
         except InputError as error:
             problems.append(f"row {number}: {error}")
             continue

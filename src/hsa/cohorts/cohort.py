@@ -56,8 +56,9 @@ class Cohort:
             Columns case_id, patient_id, he and ihc (slide ids; several of a stain joined by "+", none: ""), label (1:
             positive, 0, or -1: not known) and, where the marker has more than two classes, category (0, 1, ... or -1).
         """
-        slides = self.slides.groupby(["case_id", "stain"])["slide_id"].agg(lambda ids: "+".join(sorted(ids)))
-        wide = slides.unstack("stain").reindex(columns=[HE, marker]).astype(object).fillna("").sort_index()
+        wide = (
+            _joined(self.slides).unstack("stain").reindex(columns=[HE, marker]).astype(object).fillna("").sort_index()
+        )
         category = self.labels[marker].reindex(wide.index).fillna(-1).astype(int).to_numpy()
         use = (wide[HE] != "") & ((category >= 0) | (wide[marker] != ""))
         patient = self.slides.groupby("case_id")["patient_id"].first().reindex(wide.index)
@@ -230,15 +231,15 @@ def read_manifest(path: str | Path, markers: Mapping[str, Marker], root: str | P
     """
     path = Path(path)
     root = Path(root or path.parent).resolve()
-    frame, problems = examine(path, markers, root)
+    places = Places(root)
+    frame, problems = examine(path, markers, places)
     if problems:
         raise InputError(told(path, problems, PROBLEMS_SHOWN))
-    return from_frame(frame, markers, root)
+    return from_frame(frame, markers, places)
 
 
-def from_frame(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -> Cohort:
+def from_frame(frame: pd.DataFrame, markers: Mapping[str, Marker], places: Places) -> Cohort:
     """Make a cohort of the rows of a manifest in which `hsa.cohorts.manifest.examine` found no problem."""
-    places = Places(root)
     slides = frame[["patient_id", "case_id", "slide_id", "stain"]].copy()
     slides["path"] = [places.look(name).real for name in frame["path"]]
     slides["mpp"], marked = resolutions(frame)
@@ -251,6 +252,14 @@ def from_frame(frame: pd.DataFrame, markers: Mapping[str, Marker], root: Path) -
         folds = pd.to_numeric(frame["fold"]).groupby(frame["case_id"]).first()
     keep = slides["stain"].isin([HE, *markers])
     return Cohort(slides[keep].reset_index(drop=True), labels, folds, dict(markers))
+
+
+def _joined(slides: pd.DataFrame) -> pd.Series:
+    """Slide ids by case_id and stain, several joined by "+"; most are one, and need no joining."""
+    keys = ["case_id", "stain"]
+    several = slides.duplicated(keys, keep=False)
+    joined = slides[several].groupby(keys)["slide_id"].agg(lambda ids: "+".join(sorted(ids)))
+    return pd.concat([slides[~several].set_index(keys)["slide_id"], joined])
 
 
 def _classes(labels: pd.Series, kind: Marker) -> list[int | None]:

@@ -21,15 +21,19 @@ __all__ = ["HE", "examine", "ignored", "read_text", "told"]
 _INDEX = re.compile(r"Unnamed: ?\d+|index", re.IGNORECASE)
 
 
-def examine(path: Path, markers: Mapping[str, Marker], root: Path) -> tuple[pd.DataFrame, list[str]]:
+def examine(path: Path, markers: Mapping[str, Marker], places: Places) -> tuple[pd.DataFrame, list[str]]:
     """Read a manifest as text, and list its problems, each with its row and remedy.
+
+    Args:
+        path: the CSV.
+        markers: of the study.
+        places: the folder that paths are relative to.
 
     Raises:
         InputError: no such file, no CSV, or a column that is missing or unknown.
     """
     frame = read_text(path)
     _check_columns(path, frame, list(markers))
-    places = Places(root)
     frame = _tidy(frame, places)
     problems = check_rows(frame, markers, places) + alike(frame) + check_cases(frame, markers)
     return frame, problems + sentinels(frame, markers)

@@ -37,10 +37,16 @@ class Places:
     def __init__(self, root: Path):
         self.root = root
         self._known: dict[tuple[Path, Callable], dict[str, str]] = {}
+        self._places: dict[str, Place] = {}
         self._folders: dict[str, tuple[str, bool]] = {}
 
     def look(self, name: str) -> Place:
-        """Follow a path. Folders are followed once, so that a slide costs one look at the disk."""
+        """Follow a path. Each is followed once, and so is each folder: a slide costs one look at the disk."""
+        if name not in self._places:
+            self._places[name] = self._look(name)
+        return self._places[name]
+
+    def _look(self, name: str) -> Place:
         path = os.path.join(self.root, name)
         folder, last = os.path.split(path)
         if folder not in self._folders:

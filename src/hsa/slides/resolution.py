@@ -73,7 +73,7 @@ def is_plausible(mpp: float) -> bool:
     return PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
 
 
-def agreed(path: Path, reader: Described, told: Given | None) -> tuple[float, str]:
+def agreed(path: str | Path, reader: Described, told: Given | None) -> tuple[float, str]:
     """Find the resolution of level 0 from the file and from outside of it, and hold it against all that is known.
 
     Args:
@@ -97,7 +97,7 @@ def agreed(path: Path, reader: Described, told: Given | None) -> tuple[float, st
     return mpp, where
 
 
-def _told(path: Path, reader: Described, told: Given | None, place: str) -> tuple[float, str]:
+def _told(path: str | Path, reader: Described, told: Given | None, place: str) -> tuple[float, str]:
     said, (low, high) = reader.mpp, PLAUSIBLE_MPP
     if told is not None and not is_plausible(told.mpp):
         raise InputError(
@@ -137,7 +137,7 @@ def _mark(place: str) -> str:
     return "put 1 into the column `mpp_override` of the manifest, beside the right `mpp`"
 
 
-def _check_power(path: Path, power: float | None, mpp: float, where: str, told: Given | None, place: str) -> None:
+def _check_power(path: str | Path, power: float | None, mpp: float, where: str, told: Given | None, place: str) -> None:
     """Hold a resolution against the objective that the file names."""
     if power is None or not 1 <= power <= 200:
         return
@@ -152,7 +152,7 @@ def _check_power(path: Path, power: float | None, mpp: float, where: str, told: 
     log.warning("%s", problem)
 
 
-def _check_size(path: Path, size: tuple[int, int], mpp: float, where: str, place: str) -> None:
+def _check_size(path: str | Path, size: tuple[int, int], mpp: float, where: str, place: str) -> None:
     """Hold a resolution against the size of a glass slide."""
     sides = sorted((side * mpp / 1000 for side in size), reverse=True)
     factor = max(side / glass for side, glass in zip(sides, GLASS_MM, strict=True))
