@@ -49,7 +49,7 @@ def rows(repeats: int, slides: int = SLIDES) -> list[dict]:
 
     Returns:
         A row each: benchmark, row, value and unit (median of the repeats); and, for the checks, against, ratio (median
-        of those within a repeat) and spread (largest less smallest ratio).
+        of those within a repeat) and spread (lowest and highest ratio).
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -66,8 +66,8 @@ def rows(repeats: int, slides: int = SLIDES) -> list[dict]:
                 spent[what].append(_timed(lambda memory=memory: check(manifest, MARKERS, memory=memory)))
     table = []
     for what in (FIRST, AGAIN):
-        ratios = [ours / theirs for ours, theirs in zip(spent[what], spent[AGAINST], strict=True)]
-        ratio = {"against": AGAINST, "ratio": statistics.median(ratios), "spread": max(ratios) - min(ratios)}
+        ratios = [theirs / ours for ours, theirs in zip(spent[what], spent[AGAINST], strict=True)]
+        ratio = {"against": AGAINST, "ratio": statistics.median(ratios), "spread": [min(ratios), max(ratios)]}
         table.append(_row(what, spent[what], slides) | ratio)
     return [*table, _row(AGAINST, spent[AGAINST], slides)]
 

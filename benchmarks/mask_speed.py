@@ -75,7 +75,7 @@ def alone(work: str, path: Path) -> dict[str, float]:
 
 
 def speed(side: int, repeats: int) -> list[dict[str, Any]]:
-    """Rows for `masks.rows`; `ratio` is histolab's number divided by ours, and 1 where it is not compared."""
+    """Rows for `masks.rows`; `ratio` is histolab's number divided by ours, None where it is not compared."""
     works = [work for work in WORKS if work != "histolab_mask" or find_spec("histolab")]
     with tempfile.TemporaryDirectory() as folder:
         path = make_slide(Path(folder) / "slide.tif", side)
@@ -90,11 +90,12 @@ def speed(side: int, repeats: int) -> list[dict[str, Any]]:
     rows = []
     for name, unit, work, number, against in told:
         values = [number(one[work]) for one in rounds]
-        ratios = [number(one["histolab_mask"]) / number(one[work]) for one in rounds] if against else [1.0]
-        compared = ratios if against else values
-        spread = (max(compared) - min(compared)) / median(compared)
-        row = {"benchmark": "masks", "row": name, "value": median(values), "unit": unit, "against": against}
-        rows.append(row | {"ratio": median(ratios), "spread": spread})
+        row = {"benchmark": "masks", "row": name, "value": median(values), "unit": unit}
+        if not against:
+            rows.append(row | {"against": None, "ratio": None, "spread": None})
+            continue
+        ratios = [number(one["histolab_mask"]) / number(one[work]) for one in rounds]
+        rows.append(row | {"against": against, "ratio": median(ratios), "spread": [min(ratios), max(ratios)]})
     return rows
 
 

@@ -207,7 +207,7 @@ def rows(repeats: int, side: int = 8192) -> list[dict[str, Any]]:
                         "unit": "tiles per CPU second",
                         "against": name,
                         "ratio": median(ratios),
-                        "spread": (ratios[0], ratios[-1]),
+                        "spread": [ratios[0], ratios[-1]],
                     }
                 )
     return found

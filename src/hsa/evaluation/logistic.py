@@ -18,7 +18,7 @@ HALVINGS = 40
 def fit_logistic(
     x: np.ndarray, y: np.ndarray, strengths: np.ndarray, balanced: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise |w|^2 / 2 + C sum_i s_i log(1 + exp(-t_i (w . x_i + b))) over w and b, for each C.
+    """Minimise `w . w / 2 + C sum_i s_i log(1 + exp(-t_i (w . x_i + b)))` over w and b, for each C.
 
     t is 1 or -1; s weighs the classes equally (scikit-learn's `class_weight="balanced"`) or is 1; the intercept b is
     free of penalty. So this is the objective of scikit-learn's `LogisticRegression`.
