@@ -89,7 +89,12 @@ def test_the_rows_of_a_benchmark_can_be_collected(name):
     found = runpy.run_path(str(FOLDER / f"{name}.py"))["rows"](1)
     for row in found:
         assert list(row) == ["benchmark", "row", "value", "unit", "against", "ratio", "spread"]
-        assert row["benchmark"] == name and row["value"] > 0 and row["ratio"] > 0 and row["spread"][0] <= row["ratio"] <= row["spread"][1]
+        assert (
+            row["benchmark"] == name
+            and row["value"] > 0
+            and row["ratio"] > 0
+            and row["spread"][0] <= row["ratio"] <= row["spread"][1]
+        )
     assert len({row["row"] for row in found}) == len(found) > 1
 
 
