@@ -27,6 +27,24 @@ class VirtualCohort(Section):
     seed: Seed = Field(description="seed of the cohort; the training seed is another one")
 
 
+class FocalCohort(Section):
+    """A simulated cohort whose marker shows in foci only: bags composed from a bank of rendered tiles."""
+
+    kind: Literal["focal"]
+    cases: Annotated[int, Field(ge=20)] = Field(description="number of cases; half of them are positive")
+    share: Annotated[float, Field(gt=0, le=0.5)] = Field(description="share of a case's tiles that lie in its focus")
+    shift: Annotated[float, Field(ge=0)] = Field(
+        default=2.0, description="by how many SDs a focus raises the H&E morphology that the marker imprints"
+    )
+    tiles: Annotated[int, Field(ge=16)] = Field(default=200, description="tiles of a bag")
+    regions: Annotated[int, Field(ge=1)] = Field(default=6, description="background specimens of a case")
+    specimen_px: Annotated[int, Field(ge=512)] = Field(default=2048, description="side of a specimen, px at 0.5 um/px")
+    labs: Annotated[int, Field(ge=1)] = Field(default=5, description="laboratories, each with stains of its own")
+    background: Annotated[int, Field(ge=1)] = Field(default=12, description="specimens in each part and laboratory")
+    foci: Annotated[int, Field(ge=1)] = Field(default=4, description="focus specimens of each of both kinds there")
+    seed: Seed = Field(description="seed of the cohort; the training seed is another one")
+
+
 class ManifestCohort(Section):
     """A cohort of slides on disk, listed in a manifest CSV."""
 

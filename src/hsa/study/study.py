@@ -18,6 +18,7 @@ from hsa.study.settings import (
     Design,
     Encoder,
     Evaluation,
+    FocalCohort,
     ManifestCohort,
     Marker,
     Method,
@@ -31,6 +32,9 @@ from hsa.study.settings import (
     VirtualCohort,
 )
 
+# What a study names one by one: a file that extends another says all of them, or none.
+_WHOLE = ("methods", "markers", "contrasts", "sweep")
+
 
 class Study(Section):
     """Everything that defines a study. Read it with `load`."""
@@ -39,7 +43,7 @@ class Study(Section):
     title: str
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default=[0], description="training seeds")
     bags: Name | None = Field(default=None, description="study whose slides and bags to use instead of own ones")
-    cohort: Annotated[VirtualCohort | ManifestCohort, Field(discriminator="kind")]
+    cohort: Annotated[VirtualCohort | FocalCohort | ManifestCohort, Field(discriminator="kind")]
     markers: Annotated[dict[Name, Marker], Field(min_length=1)]
     tiles: Tiles = Tiles()
     encoder: Encoder = Encoder()
@@ -66,6 +70,8 @@ class Study(Section):
             for key in (pair.of, pair.minus):
                 if key not in self.methods:
                     raise ValueError(f"contrasts: {name}: {key!r} is not one of methods: {', '.join(self.methods)}")
+        if isinstance(self.cohort, FocalCohort) and len(self.markers) != 1:
+            raise ValueError(f"markers: a focal cohort has one, whose foci they are; found {', '.join(self.markers)}")
         if "he" in map(str.lower, self.markers):
             raise ValueError("markers: HE is the routine stain, not a marker")
         if {"majority", "notebooks"} & {name.lower() for name in self.methods}:
@@ -177,7 +183,7 @@ def load(study: str | Path, seed: int | None = None, changes: dict[str, Any] | N
     """Read and check a study.
 
     A file may say `extends: <study>`: it then holds only what differs. Sections are merged key by key; lists,
-    `methods` and a cohort of another kind replace what they extend.
+    `methods`, `markers`, `contrasts`, `sweep` and a cohort of another kind replace what they extend.
 
     Args:
         study: path of a YAML file, or the name of one in `studies/`.
@@ -193,7 +199,7 @@ def load(study: str | Path, seed: int | None = None, changes: dict[str, Any] | N
         part: Any = value
         for name in reversed(key.split(".")):
             part = {name: part}
-        data = _merge(data, part)
+        data = _merge(data, part, ("methods",))
     if seed is not None:
         data["seeds"] = [seed]
     chosen = _checked(path, data)
@@ -233,12 +239,12 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _merge(_read(beside if beside.is_file() else find(base), (*seen, path.resolve())), data)
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], over: dict[str, Any], whole: tuple[str, ...] = _WHOLE) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        inner = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "methods"
+        inner = isinstance(value, dict) and isinstance(base.get(key), dict) and key not in whole
         alike = inner and value.get("kind", base[key].get("kind")) == base[key].get("kind")
-        merged[key] = _merge(base[key], value) if alike else value
+        merged[key] = _merge(base[key], value, whole) if alike else value
     return merged
 
 
@@ -260,7 +266,7 @@ def _check_shared(study: Study) -> None:
 
 
 def _explain(path: Path, problem: ErrorDetails) -> str:
-    location = [str(part) for part in problem["loc"] if part not in ("virtual", "manifest", "[key]")]
+    location = [str(part) for part in problem["loc"] if part not in ("virtual", "focal", "manifest", "[key]")]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         allowed = _allowed(location[:-1])

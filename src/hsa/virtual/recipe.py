@@ -7,7 +7,7 @@ import numpy as np
 from hsa.virtual.artefacts import spoil
 from hsa.virtual.cells import draw_cells, is_tumour, stain
 from hsa.virtual.markers import MARKERS
-from hsa.virtual.optics import draw_batch, expose, titrate
+from hsa.virtual.optics import Batch, draw_batch, expose, titrate
 from hsa.virtual.render import render
 from hsa.virtual.specimen import STEP, Case, Section, cut_section, draw_case, draw_layout
 
@@ -86,11 +86,13 @@ def section_truth(recipe: Recipe, index: int, stain_name: str, layout: np.ndarra
     return SectionTruth(section, cells, fraction)
 
 
-def photograph(recipe: Recipe, index: int, stain_name: str, truth: SectionTruth) -> np.ndarray:
-    """Stain and scan a section: uint8 RGB (px, px, 3)."""
+def photograph(
+    recipe: Recipe, index: int, stain_name: str, truth: SectionTruth, batch: Batch | None = None
+) -> np.ndarray:
+    """Stain and scan a section: uint8 RGB (px, px, 3); in a batch of its own, unless one is given."""
     rng = recipe.rng(4, index, stain_number(stain_name))
     ihc = stain_name != HE
-    batch = draw_batch(rng, ihc)
+    batch = batch or draw_batch(rng, ihc)
     planes = render(rng, truth.section, truth.cells, ihc)
     footprint, overlay = spoil(rng, planes, truth.section)
     amounts = batch.amounts if ihc else titrate(planes, footprint, batch)

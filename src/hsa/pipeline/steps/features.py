@@ -8,7 +8,9 @@ from hsa.pipeline.door import begin, is_of
 from hsa.pipeline.stamps import stamp
 from hsa.pipeline.steps.cohort import make_cohort
 from hsa.pipeline.steps.encode import encode
+from hsa.pipeline.steps.focal import make_focal
 from hsa.pipeline.steps.imported import check
+from hsa.study.settings import FocalCohort
 from hsa.study.study import Study
 
 
@@ -31,6 +33,8 @@ def make_features(
             for the folds; or a share of imported
             bags, or of bags by an int8 model, which is made once for all slides.
     """
+    if isinstance(study.cohort, FocalCohort):
+        return make_focal(study, workers, progress)
     imported = study.encoder.name == "imported"
     if share and (imported or study.encoder.runtime == "openvino-int8"):
         raise InputError(
