@@ -6,6 +6,7 @@ from hsa.bags.bag import read_bag
 from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
 from hsa.pipeline import steps
+from hsa.pipeline.experiment import calibration
 from hsa.pipeline.experiment.points import points
 from hsa.pipeline.steps import focal
 from hsa.study.study import load
@@ -94,3 +95,35 @@ def test_a_bank_is_for_a_focal_cohort_of_one_marker(study, tmp_path):
     path.write_text("extends: focal\nname: two\nmarkers: {P53: {}, Ki-67: {}}\n")
     with pytest.raises(InputError, match="a focal cohort has one, whose foci they are; found P53, Ki-67"):
         load(path)
+
+
+def test_calibration_takes_the_smallest_shift_that_a_tile_shows_and_leaves_the_cohort_alone(study, cohort, monkeypatch):
+    monkeypatch.setattr(calibration, "tile_auc", lambda bank, features: {0.5: 0.6, 2.0: 0.91, 3.0: 0.99}[shift_of[0]])
+    shift_of, made, real = [0.0], [], steps.make_features
+
+    def make_features(one, *more):
+        made.append((one.cohort.seed, one.cohort.shift))
+        shift_of[0] = one.cohort.shift
+        bags = study.model_copy(update={"name": "focal", "bags": None})
+        one.paths.bags.parent.mkdir(parents=True, exist_ok=True)
+        if not one.paths.bags.exists():
+            one.paths.bags.symlink_to(bags.paths.bags)
+        return cohort
+
+    monkeypatch.setattr(steps, "make_features", make_features)
+    monkeypatch.setattr(calibration, "bank_tiles", lambda one: (None, None))
+    table = calibration.calibrate(study, [3.0, 0.5, 2.0], progress=False)
+    assert table["shift"].tolist() == [0.5, 2.0, 3.0]
+    assert table["chosen"].tolist() == [False, True, False]
+    assert table[["mean_auc", "attention_auc"]].notna().all(axis=None)
+    assert [seed for seed, _ in made] == [study.cohort.seed + calibration.APART] * 3
+    assert (study.paths.kept / "calibration.csv").is_file()
+    assert real is not steps.make_features
+
+
+def test_tiles_of_a_focus_are_told_from_other_tumour(study, cohort):
+    bank, features = focal.bank_tiles(study)
+    found = calibration.tile_auc(bank, features)
+    assert 0.5 < found <= 1
+    shuffled = bank.assign(kind=np.random.default_rng(0).permutation(bank["kind"]))
+    assert calibration.tile_auc(shuffled, features) < found

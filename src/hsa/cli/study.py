@@ -138,6 +138,22 @@ def experiment(
 
 @app.command()
 @told
+def calibrate(
+    study: StudyOption = "focal",
+    shift: Annotated[list[float] | None, typer.Option(help="SDs to try; default: 1, 1.5, 2, 2.5")] = None,
+    workers: WorkersOption = CORES,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how well foci of several strengths can be told, on cases that the experiment does not use."""
+    from hsa.pipeline.experiment import calibration
+
+    chosen = load(study)
+    table = calibration.calibrate(chosen, shift or [1.0, 1.5, 2.0, 2.5], workers, not quiet)
+    typer.echo(table.round(3).to_string(index=False))
+
+
+@app.command()
+@told
 def verify(study: StudyOption = "focal") -> None:
     """Reckon every number of an experiment again from its kept cases, and tell which differ."""
     from hsa.pipeline.experiment import findings

@@ -3,4 +3,4 @@
 A point is the study itself or one of its `sweep`, a unit one method of one marker with one seed there.
 """
 
-__all__ = ["findings", "kept", "points", "run"]
+__all__ = ["calibration", "findings", "kept", "points", "run"]

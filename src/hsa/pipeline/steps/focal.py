@@ -60,7 +60,7 @@ def make_focal(study: Study, workers: int = 1, progress: bool = True) -> Cohort:
     folder, current = make_bank(study, workers, progress), _stamp(study)
     if mark.is_file() and read_json(mark).get("stamp") == current:
         return cohort
-    bank = pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True)
+    bank = _listed(folder)
     size = study.tiles.size_px
     made = compose(bank, chosen.cases, chosen.tiles, chosen.share, chosen.seed, chosen.regions, size)
     held = {stain: _held(folder, bank, stain) for stain in (HE, marker)}
@@ -132,6 +132,17 @@ def _shard(study: Study, path: Path, every: Sequence, own: Sequence) -> None:
             place = {"specimen": one.number, "part": one.part, "lab": one.lab, "kind": one.kind, "in_bag": tile}
             rows.append(place | {"column": x, "row": y, "tumour": float(share)})
     write_frame(path, pd.DataFrame(rows))
+
+
+def bank_tiles(study: Study) -> tuple[pd.DataFrame, np.ndarray]:
+    """List the tiles of a study's bank, and give the features of their H&E side (n, D); it is made if it is not there."""
+    folder = make_bank(study, progress=False)
+    bank = _listed(folder)
+    return bank, _held(folder, bank, HE)[0]
+
+
+def _listed(folder: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True)
 
 
 def _held(folder: Path, bank: pd.DataFrame, stain: str) -> tuple[np.ndarray, np.ndarray]:
