@@ -4,8 +4,10 @@ from pathlib import Path
 
 from hsa.files import REPOSITORY
 from hsa.pipeline.steps.summary import read_summary
-from hsa.reporting import pieces, reference, speed, staging
-from hsa.study.study import Study
+from hsa.reporting import pieces, protocol, reference, speed, staging
+from hsa.study.study import Study, load
+
+EXPERIMENTS = ("focal", "diffuse")
 
 
 def stage_book(study: Study, target: Path) -> None:
@@ -22,6 +24,7 @@ def stage_book(study: Study, target: Path) -> None:
     summary = read_summary(study)
     measured = REPOSITORY / "benchmarks" / "results.json"
     fragments = pieces.fragments(summary, study) | reference.fragments(kept, summary, study) | pieces.facts()
-    staging.stage(study, REPOSITORY, target, fragments | speed.fragments(measured))
+    planned = protocol.fragments(*(load(REPOSITORY / "studies" / f"{name}.yml") for name in EXPERIMENTS))
+    staging.stage(study, REPOSITORY, target, fragments | planned | speed.fragments(measured))
     reference.draw(kept, target / "book" / "_generated")
     speed.draw(measured, target / "book" / "_generated")

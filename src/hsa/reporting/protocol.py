@@ -7,7 +7,7 @@ from hsa.evaluation.selection import STRENGTHS
 from hsa.pipeline.experiment.points import points, twin, units
 from hsa.reporting.design import SUMS, plain
 from hsa.reporting.tables import table
-from hsa.study.settings import Method, VirtualCohort
+from hsa.study.settings import ManifestCohort, Method
 from hsa.study.study import Study
 
 AUC, CORRELATION, POWER, SEED_SD = 0.75, 0.6, 0.8, 0.03
@@ -68,7 +68,7 @@ def reach(study: Study, prevalence: float = 0.5) -> str:
         study: the study.
         prevalence: share of positive cases.
     """
-    made = study.cohort.cases if isinstance(study.cohort, VirtualCohort) else 0
+    made = 0 if isinstance(study.cohort, ManifestCohort) else study.cohort.cases
     seeds, cases = len(study.seeds), study.design.cases or made
     tests = len(study.contrasts) * len(study.markers)
     found = [
@@ -86,9 +86,9 @@ def reach(study: Study, prevalence: float = 0.5) -> str:
 PLANS: tuple[Callable[[Study], str], ...] = (methods, contrasts, budget, places, reach)
 
 
-def fragments(study: Study) -> dict[str, str]:
-    """Write the pieces of the protocol that tell one study: file name -> Markdown."""
-    return {f"plan_{study.name}_{piece.__name__}.md": piece(study) for piece in PLANS}
+def fragments(*studies: Study) -> dict[str, str]:
+    """Write the pieces of the protocol that tell these studies: file name -> Markdown."""
+    return {f"plan_{study.name}_{piece.__name__}.md": piece(study) for study in studies for piece in PLANS}
 
 
 def _losses(way: Method) -> str:

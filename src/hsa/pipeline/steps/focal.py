@@ -135,7 +135,7 @@ def _shard(study: Study, path: Path, every: Sequence, own: Sequence) -> None:
 
 
 def bank_tiles(study: Study) -> tuple[pd.DataFrame, np.ndarray]:
-    """List the tiles of a study's bank, and give the features of their H&E side (n, D); it is made if it is not there."""
+    """List the tiles of a study's bank, which is made if it is not there, and give their H&E features (n, D)."""
     folder = make_bank(study, progress=False)
     bank = _listed(folder)
     return bank, _held(folder, bank, HE)[0]
