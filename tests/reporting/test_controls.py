@@ -48,7 +48,11 @@ def test_the_study_files_of_both_differ_in_the_pairs_alone():
     like = load(REPOSITORY / "studies" / "sweep.yml", changes=changes).model_dump()
     control = load(REPOSITORY / "studies" / "shuffled-pairs.yml").model_dump()
     assert {key for key in like if like[key] != control[key]} == {"name", "title", "methods", "design", "sweep"}
-    assert {key for key in like["design"] if like["design"][key] != control["design"][key]} == {"cases", "pairs"}
+    assert {key for key in like["design"] if like["design"][key] != control["design"][key]} == {"cases"}
+    paired = {name: way for name, way in control["methods"].items() if "info_nce" in way["losses"]}
+    assert {way["pairs"] for way in paired.values()} == {"shuffled"}
+    for name in set(paired) & set(like["methods"]):
+        assert {**paired[name], "pairs": "own"} == like["methods"][name]
     assert like["design"]["cases"] == control["cohort"]["cases"], "that is all of them"
 
 

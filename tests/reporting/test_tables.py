@@ -5,7 +5,7 @@ from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation import categories
 from hsa.files import REPOSITORY
-from hsa.reporting import controls, pieces, prescreening_tables, reference, sentences, tables
+from hsa.reporting import book, controls, pieces, prescreening_tables, protocol, reference, sentences, speed, tables
 from hsa.study.settings import Marker
 from hsa.study.study import ManifestCohort, load
 
@@ -216,6 +216,8 @@ def kept(tmp_path, summary):
 
 def test_every_fragment_that_a_page_includes_is_written(study, summary, kept):
     made = {*pieces.fragments(summary, study), *reference.fragments(kept, summary, study), *pieces.facts()}
+    made |= {*speed.fragments(REPOSITORY / "benchmarks" / "results.json")}
+    made |= {*protocol.fragments(*map(load, book.EXPERIMENTS))}
     for page in (REPOSITORY / "book").glob("*.md"):
         for line in page.read_text().splitlines():
             if "_generated/" in line and line.endswith(".md"):

@@ -11,7 +11,10 @@ from hsa.fingerprint import fingerprint
 from hsa.study.settings import VirtualCohort
 from hsa.study.study import Study
 
-STEPS = ("cohort", "render", "features", "encode", "imported", "tuning", "fit", "probe", "evaluation", "summary")
+STEPS = (
+    *("cohort", "render", "focal", "features", "encode", "imported"),
+    *("tuning", "fit", "probe", "evaluation", "summary"),
+)
 MODULES = tuple(f"hsa.pipeline.steps.{step}" for step in STEPS)
 # At the other steps the code of a step ends. What keeps these books decides no number.
 STOP = (*MODULES, "hsa.pipeline.steps", "hsa.pipeline.stamps", "hsa.pipeline.door", "hsa.pipeline.ledger")
