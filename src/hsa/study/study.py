@@ -32,8 +32,7 @@ from hsa.study.settings import (
     VirtualCohort,
 )
 
-# What a study names one by one: a file that extends another says all of them, or none.
-_WHOLE = ("methods", "markers", "contrasts", "sweep")
+_WHOLE = ("methods", "markers", "contrasts", "sweep")  # a file that extends another says all of these, or none
 
 
 class Study(Section):
