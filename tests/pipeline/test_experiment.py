@@ -127,6 +127,18 @@ def test_settings_are_those_tuned_at_the_middle_but_for_what_a_point_varies(read
     assert kept.units["labelled-share-0.5/P53/full/0"]["settings"]["lr"] == expected["lr"]
 
 
+@pytest.mark.parametrize("changes", [{"training.temperature": 0.01}, {"training": {"temperature": 0.01}}])
+def test_a_point_that_names_the_value_of_the_study_overrules_what_was_tuned(ready, changes):
+    study, _ = ready
+    assert study.training.temperature == 0.01
+    study = study.model_copy(update={"sweep": {"temperature": {0.01: {**changes, "seeds": [0], "only": ["full"]}}}})
+    kept = Kept(study.paths.kept)
+    kept.tune("P53", "full", {"settings": {"temperature": 0.1, "lr": 0.02}, "strength": 1.0})
+    point = points(study)[1]
+    settings, _ = running._settings(study, point, kept, next(iter(units(point))))
+    assert (settings.temperature, settings.lr) == (0.01, 0.02)
+
+
 @pytest.mark.parametrize("change", [{"training.epochs": 3}, {"evaluation.fold_seed": 5}, {"cohort.seed": 4}])
 def test_another_setting_makes_units_stale(ready, change):
     study, _ = ready

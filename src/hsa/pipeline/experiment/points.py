@@ -19,12 +19,15 @@ class Point(NamedTuple):
         axis: what is varied; "" for the middle.
         value: of the axis; None for the middle.
         study: with the point's settings; its `methods` are those that run there.
+        varied: settings of the training that the point names, whether or not the study has the same: they overrule what
+            was tuned.
     """
 
     name: str
     axis: str
     value: float | None
     study: Study
+    varied: frozenset[str] = frozenset()
 
 
 def points(study: Study) -> list[Point]:
@@ -41,7 +44,7 @@ def points(study: Study) -> list[Point]:
         for value, changes in values.items():
             if changes:
                 name = f"{axis.replace(' ', '-')}-{value:g}"
-                found.append(Point(name, axis, value, _point(study, name, dict(changes))))
+                found.append(Point(name, axis, value, _point(study, name, dict(changes)), _varied(changes)))
     return found
 
 
@@ -74,6 +77,11 @@ def twin(study: Study, method: str) -> str:
         f"{study.file}: methods.{method}: pairs: {way.pairs} is a control of a method with its own pairs, and there is "
         f"none with losses {', '.join(way.losses)}; add it."
     )
+
+
+def _varied(changes: dict[str, Any]) -> frozenset[str]:
+    named = {key.removeprefix("training.") for key in changes if key.startswith("training.")}
+    return frozenset(named | set(changes.get("training") or {}))
 
 
 def _point(study: Study, name: str, changes: dict[str, Any]) -> Study:

@@ -64,7 +64,7 @@ def run(study: Study, workers: int = 1, progress: bool = True, only: Sequence[st
 def _missing(study: Study, point: Point, kept: Kept) -> list[tuple[Unit, tuple[Training, float], str]]:
     found = []
     for unit in units(point):
-        settings = _settings(study, point.study, kept, unit)
+        settings = _settings(study, point, kept, unit)
         current = _fingerprint(
             point.study, unit.marker, unit.method, [settings[0].model_dump(), settings[1], unit.seed]
         )
@@ -73,12 +73,10 @@ def _missing(study: Study, point: Point, kept: Kept) -> list[tuple[Unit, tuple[T
     return found
 
 
-def _settings(study: Study, point: Study, kept: Kept, unit: Unit) -> tuple[Training, float]:
+def _settings(study: Study, point: Point, kept: Kept, unit: Unit) -> tuple[Training, float]:
     """Settings of the training and C of the probe: as tuned at the middle, but for what the point itself says."""
     tuned = kept.tuned[f"{unit.marker}/{twin(study, unit.method)}"]
-    varied = {
-        key: value for key, value in point.training.model_dump().items() if value != study.training.model_dump()[key]
-    }
+    varied = {key: getattr(point.study.training, key) for key in point.varied}
     return study.training.model_copy(update={**tuned["settings"], **varied}), tuned["strength"]
 
 
