@@ -205,3 +205,12 @@ def write_dicom(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(128) + b"DICM" + length + b"".join(meta + data))
     return path
+
+
+def lose_half(path, number: int) -> None:
+    """Zero the second half of a tile or strip of a TIFF's first page, as an unfinished copy leaves it."""
+    with tifffile.TiffFile(path) as tiff:
+        place, length = tiff.pages[0].dataoffsets[number], tiff.pages[0].databytecounts[number]
+    data = bytearray(path.read_bytes())
+    data[place + length // 2 : place + length] = bytes(length - length // 2)
+    path.write_bytes(data)

@@ -15,7 +15,7 @@ from hsa.slides.readers import open_reader
 from hsa.slides.readers.openslide_file import OpenSlideReader
 from hsa.slides.readers.protocol import DamagedError, on_white
 from hsa.slides.slide import Slide
-from slide_files import tissue_picture, write_sparse_slide
+from slide_files import lose_half, tissue_picture, write_sparse_slide
 
 APERIO = "Aperio Image Library v12.0.15\r\n880x700 [0,0 880x700] (256x256) Q=80|AppMag = 40|MPP = 0.25"
 
@@ -219,11 +219,7 @@ def test_other_files_go_another_way(tmp_path, levels, kind):
 
 def test_a_damaged_tile_is_told_by_its_number_and_its_place(tmp_path, levels):
     path = write(tmp_path / "a.tif", levels)
-    with tifffile.TiffFile(path) as tiff:
-        place, length = tiff.pages[0].dataoffsets[5], tiff.pages[0].databytecounts[5]
-    data = bytearray(path.read_bytes())
-    data[place + length // 2 : place + length] = bytes(length - length // 2)
-    path.write_bytes(data)
+    lose_half(path, 5)
     with Slide.open(path, 0.25) as slide:
         for mpp in (0.25, 0.5):
             with pytest.raises(InputError, match=r"a\.tif is damaged.*tile 5 of level 0 \(px 256, 256\)"):

@@ -1,7 +1,6 @@
 """A study: one YAML file, checked once, and the place of every file that it makes."""
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
+from hsa.study.dialect import Loader
 from hsa.study.paths import Paths
 from hsa.study.settings import (
     Candidate,
@@ -133,28 +133,6 @@ class Study(Section):
         return method
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, 5e-5 is a number, and 010 and 1:30 are none."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.1 takes 010 for 8 and 1:30 for 90.
-_Loader.yaml_implicit_resolvers = {
-    sign: [(tag, form) for tag, form in kinds if tag != "tag:yaml.org,2002:int"]
-    for sign, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def find(study: str | Path) -> Path:
     """Find a study file by path, or by name in `studies/` of this folder, its parents or the repository.
 
@@ -219,7 +197,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in seen:
         raise InputError(f"{path}: extends itself, by way of {', '.join(p.name for p in seen)}. Remove one `extends`.")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not valid YAML in UTF-8: {error}. Mend that line.") from error
     if not isinstance(data, dict):
