@@ -14,8 +14,7 @@ from hsa.study.study import load
 SMALL = {
     "cohort.cases": 30,
     "cohort.labs": 1,
-    "cohort.background": 4,
-    "cohort.foci": 1,
+    "cohort.specimens": 4,
     "cohort.specimen_px": 1024,
     "cohort.tiles": 32,
     "cohort.regions": 4,
@@ -97,33 +96,62 @@ def test_a_bank_is_for_a_focal_cohort_of_one_marker(study, tmp_path):
         load(path)
 
 
-def test_calibration_takes_the_smallest_shift_that_a_tile_shows_and_leaves_the_cohort_alone(study, cohort, monkeypatch):
-    monkeypatch.setattr(calibration, "tile_auc", lambda bank, features: {0.5: 0.6, 2.0: 0.91, 3.0: 0.99}[shift_of[0]])
-    shift_of, made, real = [0.0], [], steps.make_features
+def test_every_tile_of_a_case_is_of_its_own_place_and_only_the_focus_is_painted_otherwise(study, cohort):
+    bank, features = focal.bank_tiles(study)
+    foci = pd.read_csv(study.paths.bags / "foci.csv")
+    for case in ("F0000", "F0011", "F0028"):
+        own = bag(study, f"{case}-HE").features
+        kind = "focus" if cohort.labels.loc[case, "P53"] else "other"
+        where = {name: {row.tobytes() for row in held} for name, held in features.items()}
+        inside = np.isin(np.arange(32), foci.loc[foci["case_id"] == case, "tile"])
+        assert inside.sum() == 2
+        assert all(row.tobytes() in where[kind] for row in own[inside])
+        assert all(row.tobytes() in where["plain"] for row in own[~inside])
+    assert len(bank) == len(features["plain"])
 
-    def make_features(one, *more):
-        made.append((one.cohort.seed, one.cohort.shift))
-        shift_of[0] = one.cohort.shift
-        bags = study.model_copy(update={"name": "focal", "bags": None})
-        one.paths.bags.parent.mkdir(parents=True, exist_ok=True)
-        if not one.paths.bags.exists():
-            one.paths.bags.symlink_to(bags.paths.bags)
-        return cohort
 
-    monkeypatch.setattr(steps, "make_features", make_features)
-    monkeypatch.setattr(calibration, "bank_tiles", lambda one: (None, None))
-    table = calibration.calibrate(study, [3.0, 0.5, 2.0], progress=False)
-    assert table["shift"].tolist() == [0.5, 2.0, 3.0]
-    assert table["chosen"].tolist() == [False, True, False]
-    assert table[["mean_auc", "attention_auc"]].notna().all(axis=None)
-    assert [seed for seed, _ in made] == [study.cohort.seed + calibration.APART] * 3
-    assert (study.paths.kept / "calibration.csv").is_file()
-    assert real is not steps.make_features
+def test_a_marker_that_moves_the_tissue_is_refused_before_anything_is_painted(study):
+    path = study.file.with_name("moves.yml")
+    path.write_text("extends: focal\nname: moves\nmarkers: {PD-L1: {}}\n")
+    with pytest.raises(InputError, match="PD-L1 changes how the tissue is laid out"):
+        focal.make_bank(load(path, changes={key: value for key, value in SMALL.items()}))
+
+
+def test_calibration_takes_the_smallest_shift_and_the_share_in_between_and_leaves_the_cohort_alone(
+    study, cohort, monkeypatch
+):
+    made, attention = [], {0.03: 0.6, 0.05: 0.78, 0.1: 0.9}
+    monkeypatch.setattr(calibration, "bank_tiles", lambda one, *_: (one.cohort.shift, None))
+    monkeypatch.setattr(
+        calibration, "tile_auc", lambda shift, _, kinds: {0.5: 0.6, 2.0: 0.91}[shift] + 0.01 * (len(kinds) == 1)
+    )
+
+    def share_row(one, shift, share, *_):
+        made.append(calibration._changed(one, "x", shift=shift, share=share).cohort)
+        return {"share": share, "shift": shift, "mean_auc": 0.5, "attention_auc": attention[share]}
+
+    monkeypatch.setattr(calibration, "_share", share_row)
+    shifts, shares = calibration.calibrate(study, [3.0, 0.5, 2.0], [0.1, 0.03, 0.05], progress=False)
+    assert shifts[["shift", "chosen"]].to_numpy().tolist() == [[0.5, False], [2.0, True]]  # 3 is not made
+    assert shares["share"][shares["chosen"]].tolist() == [0.05]
+    assert {(one.seed, one.shift) for one in made} == {(study.cohort.seed + calibration.APART, 2.0)}
+    for name, table in (("shift", shifts), ("share", shares)):
+        written = pd.read_csv(study.paths.kept / f"calibration_{name}.csv")
+        assert written["chosen"].tolist() == table["chosen"].tolist()
+    with pytest.raises(InputError, match="no shift of .* reach 0.9"):
+        calibration.calibrate(study, [0.5], [0.05], progress=False)
+
+
+def test_a_share_is_measured_on_whole_bags_of_cases_of_another_seed(study):
+    row = calibration._share(study, 3.0, 0.3, 1, False)
+    assert 0 <= row["mean_auc"] <= 1
+    assert 0 <= row["attention_auc"] <= 1
+    bags = study.paths.bags.parent.parent / "focal-calibration-share-0.3"
+    assert bags.is_dir()
 
 
 def test_tiles_of_a_focus_are_told_from_other_tumour(study, cohort):
     bank, features = focal.bank_tiles(study)
-    found = calibration.tile_auc(bank, features)
-    assert 0.5 < found <= 1
-    shuffled = bank.assign(kind=np.random.default_rng(0).permutation(bank["kind"]))
-    assert calibration.tile_auc(shuffled, features) < found
+    for other in (["plain"], ["other"], ["plain", "other"]):
+        assert 0.55 < calibration.tile_auc(bank, features, other) <= 1
+    assert calibration.tile_auc(bank, {**features, "focus": features["plain"]}, ["plain"]) == pytest.approx(0.5, abs=0.01)

@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from hsa.errors import InputError
 from hsa.virtual.composing import TUMOUR, compose
-from hsa.virtual.foci import FocalRecipe, Specimen, index_of, specimens, tile_shares
+from hsa.virtual.foci import FOCUS, KINDS, OTHER, PLAIN, FocalRecipe, index_of, specimens, tile_shares
+from hsa.virtual.recipe import HE, photograph, section_truth
 
 TILES, SHARE = 60, 0.1
 
@@ -13,10 +15,10 @@ TILES, SHARE = 60, 0.1
 def bank():
     """Specimens of 8 x 8 tiles, three of four of which hold tumour."""
     rng, rows = np.random.default_rng(0), []
-    for one in specimens(3, 2, {"background": 6, "focus": 3, "other": 3}):
+    for one in specimens(3, 2, 6):
         for place in range(64):
             tumour = rng.random() if place % 4 else 0.0
-            told = {"specimen": one.number, "part": one.part, "lab": one.lab, "kind": one.kind, "in_bag": place}
+            told = {"specimen": one.number, "part": one.part, "lab": one.lab}
             rows.append(told | {"column": place % 8, "row": place // 8, "tumour": tumour})
     return pd.DataFrame(rows)
 
@@ -38,20 +40,15 @@ def test_labels_are_dealt_evenly_in_each_part_and_laboratory(cases):
     assert table.groupby([0, 1])[2].mean().eq(0.5).all()
 
 
-def test_positive_cases_have_the_focus_of_the_marker_and_negative_ones_another(bank, cases):
-    for case in cases:
-        kinds = bank.iloc[case.rows]["kind"].to_numpy()
-        assert set(kinds[case.focus]) == {"focus" if case.label else "other"}
-        assert set(kinds[~case.focus]) == {"background"}
-        assert case.focus.sum() == SHARE * TILES
-        assert len(case.rows) == TILES == len(np.unique(case.coords, axis=0))
-
-
-def test_a_focus_takes_the_place_of_tumour_and_is_tumour(bank, cases):
+def test_a_focus_lies_in_tumour_and_tells_nothing_of_the_label_by_its_place(bank, cases):
     for case in cases:
         assert (bank.iloc[case.rows[case.focus]]["tumour"] > TUMOUR).all()
-    share = pd.DataFrame([(case.label, bank.iloc[case.rows]["tumour"].mean()) for case in cases]).groupby(0)[1]
-    assert abs(share.mean().diff().iloc[1]) < 2 * np.sqrt((share.var() / share.size()).sum())
+        assert case.focus.sum() == SHARE * TILES
+        assert len(case.rows) == TILES == len(np.unique(case.coords, axis=0)) == len(np.unique(case.rows))
+    told = pd.DataFrame(
+        [(c.label, bank.iloc[c.rows]["tumour"].mean(), bank.iloc[c.rows[c.focus]]["tumour"].mean()) for c in cases]
+    ).groupby(0)
+    assert (told.mean().diff().iloc[1].abs() < 3 * np.sqrt((told.var() / 60).sum())).all()
 
 
 def test_a_focus_is_a_patch(cases):
@@ -88,33 +85,50 @@ def test_a_larger_share_changes_the_focus_alone(bank, cases):
 
 
 def test_a_bank_that_is_too_small_says_so(bank):
-    with pytest.raises(InputError, match=r"0 background specimens of 100 tiles"):
+    with pytest.raises(InputError, match=r"0 specimens of 100 tiles"):
         compose(bank, 10, 400, SHARE, seed=0)
-    few = bank[(bank["kind"] == "background") | (bank["in_bag"] < 4)].reset_index(drop=True)
-    with pytest.raises(InputError, match=r"\d tumour tiles of a focus .* and \d+ are needed"):
-        compose(few, 10, 60, 0.5, seed=0)
+    with pytest.raises(InputError, match="without tumour, where no focus can lie"):
+        compose(bank.assign(tumour=0.0), 10, TILES, SHARE, seed=0)
 
 
 def test_a_focus_raises_the_latents_of_its_programme_and_no_other():
-    listed = tuple(specimens(1, 1, {"background": 1, "focus": 1, "other": 1}))
-    plain, raised = (FocalRecipe(512, 0.0, 5, "P53", shift, listed) for shift in (0.0, 2.0))
-    moved = {}
-    for one in listed:
-        before, after = plain.case(index_of(one)), raised.case(index_of(one))
-        moved[one.kind] = {k: after.latents[k] - v for k, v in before.latents.items() if after.latents[k] != v}
-        assert (after.fractions["P53"] > 0.6) == (one.kind == "focus")
-    assert moved["background"] == {}
-    assert moved["focus"] == pytest.approx({"pleomorphism": 2.0, "nuclear_size": 2 / 1.2, "nucleoli": 2.0})
-    assert moved["other"]
-    assert not set(moved["other"]) & set(moved["focus"])
+    plain, moved = FocalRecipe(512, 0.0, 5, "P53", 2.0).case(0), {}
+    for kind in KINDS:
+        after = FocalRecipe(512, 0.0, 5, "P53", 2.0, kind).case(0)
+        moved[kind] = {k: after.latents[k] - v for k, v in plain.latents.items() if after.latents[k] != v}
+        assert (after.fractions["P53"] > 0.6) == (kind == FOCUS)
+    assert moved[PLAIN] == {}
+    assert moved[FOCUS] == pytest.approx({"pleomorphism": 2.0, "nuclear_size": 2 / 1.2, "nucleoli": 2.0})
+    assert moved[OTHER]
+    assert not set(moved[OTHER]) & set(moved[FOCUS])
+
+
+@pytest.mark.parametrize("stain", [HE, "P53"])
+def test_however_it_is_painted_a_specimen_has_the_same_tissue_and_stains_so_that_no_seam_shows(stain):
+    one, pictures, layouts = specimens(1, 1, 1)[0], {}, {}
+    for kind in KINDS:
+        recipe = FocalRecipe(512, 0.0, 5, "P53", 2.0, kind)
+        truth = section_truth(recipe, index_of(one), stain)
+        layouts[kind], tumour = truth.section.fields, np.kron(truth.tumour, np.ones((4, 4), bool))[:512, :512]
+        pictures[kind] = photograph(recipe, index_of(one), stain, truth, recipe.batch(one, stain)).astype(float)
+    far = ~ndimage.binary_dilation(tumour, iterations=24)
+    assert far.any()
+    for kind in (FOCUS, OTHER):
+        np.testing.assert_array_equal(layouts[kind], layouts[PLAIN])
+        change = np.abs(pictures[kind] - pictures[PLAIN]).mean(axis=2)
+        assert change[tumour].mean() > 2 * change[far].mean(), kind
+
+
+def test_a_marker_that_moves_the_tissue_is_refused_and_the_others_are_named():
+    FocalRecipe(512, 0.0, 5, "Ki-67").check()
+    with pytest.raises(InputError, match="PD-L1 changes how the tissue is laid out.*can have Ki-67 or P53"):
+        FocalRecipe(512, 0.0, 5, "PD-L1").check()
 
 
 def test_specimens_of_a_laboratory_share_stains_and_are_patients_of_their_own():
-    listed = specimens(2, 2, {"background": 2, "focus": 1, "other": 1})
-    recipe = FocalRecipe(512, 0.0, 5, "P53", 2.0, tuple(listed))
-    first = Specimen(0, 0, 0, "background")
+    listed, recipe = specimens(2, 2, 3), FocalRecipe(512, 0.0, 5, "P53", 2.0)
     for one in listed:
-        same = np.array_equal(recipe.batch(one, "HE").vectors, recipe.batch(first, "HE").vectors)
+        same = np.array_equal(recipe.batch(one, "HE").vectors, recipe.batch(listed[0], "HE").vectors)
         assert same == (one.lab == 0)
     assert len({index_of(one) for one in listed}) == len(listed)
 

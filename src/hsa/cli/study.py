@@ -140,16 +140,18 @@ def experiment(
 @told
 def calibrate(
     study: StudyOption = "focal",
-    shift: Annotated[list[float] | None, typer.Option(help="SDs to try; default: 1, 1.5, 2, 2.5")] = None,
+    shift: Annotated[list[float] | None, typer.Option(help="SDs to try; default: 1, 1.5, 2, 2.5, 3")] = None,
+    share: Annotated[list[float] | None, typer.Option(help="of tiles in foci; default: .03, .05, .1, .3")] = None,
     workers: WorkersOption = CORES,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure how well foci of several strengths can be told, on cases that the experiment does not use."""
+    """Find how strong a focus is made and how large, by the rule of the protocol, on cases that the experiment does not use."""
     from hsa.pipeline.experiment import calibration
 
     chosen = load(study)
-    table = calibration.calibrate(chosen, shift or [1.0, 1.5, 2.0, 2.5], workers, not quiet)
-    typer.echo(table.round(3).to_string(index=False))
+    tries = shift or [1.0, 1.5, 2.0, 2.5, 3.0], share or [0.03, 0.05, 0.1, 0.3]
+    for table in calibration.calibrate(chosen, *tries, workers, not quiet):
+        typer.echo(table.round(3).to_string(index=False))
 
 
 @app.command()

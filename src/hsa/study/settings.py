@@ -37,11 +37,10 @@ class FocalCohort(Section):
         default=2.0, description="by how many SDs a focus raises the H&E morphology that the marker imprints"
     )
     tiles: Annotated[int, Field(ge=16)] = Field(default=200, description="tiles of a bag")
-    regions: Annotated[int, Field(ge=1)] = Field(default=6, description="background specimens of a case")
+    regions: Annotated[int, Field(ge=1)] = Field(default=6, description="specimens that the tiles of a case come from")
     specimen_px: Annotated[int, Field(ge=512)] = Field(default=2048, description="side of a specimen, px at 0.5 um/px")
     labs: Annotated[int, Field(ge=1)] = Field(default=5, description="laboratories, each with stains of its own")
-    background: Annotated[int, Field(ge=1)] = Field(default=12, description="specimens in each part and laboratory")
-    foci: Annotated[int, Field(ge=1)] = Field(default=4, description="focus specimens of each of both kinds there")
+    specimens: Annotated[int, Field(ge=1)] = Field(default=12, description="of each part of the folds and laboratory")
     seed: Seed = Field(description="seed of the cohort; the training seed is another one")
 
 

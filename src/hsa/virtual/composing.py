@@ -1,8 +1,9 @@
-"""Cases composed from the tiles of a bank: which tile stands where.
+"""Cases composed from the tiles of a bank: which tile stands where, and which of them show a focus.
 
 A case has tiles of a few specimens of one laboratory and one part of the folds, each a region of its own. A contiguous
-patch of tumour tiles gives way to tiles of a focus, tumour too: of the marker's kind in positive cases, of the other
-kind in negative ones. So the two differ in what a focus shows, and in nothing else.
+patch of its tumour tiles is the focus: there the same tiles are taken as they are when the specimen is painted changed,
+the marker's way in positive cases, another way in negative ones. So the two differ in what a focus shows, and in nothing
+else: not in where it lies, nor in how much tumour there is.
 """
 
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def compose(
     """Compose the cases of a cohort.
 
     Args:
-        bank: a row a tile: specimen, part, lab, kind, column, row (place in its specimen), tumour (share).
+        bank: a row a tile: specimen, part, lab, column, row (place in its specimen), tumour (share).
         cases: number; parts, laboratories and labels are dealt evenly.
         tiles: of a case.
         share: of the tiles of a case that lie in its focus; less where it has not as many tumour tiles.
@@ -56,19 +57,16 @@ def compose(
         InputError: the bank has too few specimens or tiles in a part and laboratory.
     """
     parts, labs = int(bank["part"].max()) + 1, int(bank["lab"].max()) + 1
-    groups = dict(list(bank.groupby(["part", "lab", "kind"])))
+    groups = dict(list(bank.groupby(["part", "lab"])))
     made = []
     for number in range(cases):
         rng = np.random.default_rng([seed, number])
         part, rest = number % parts, number // parts
         lab, label = rest % labs, rest // labs % 2
-        background = _regions(rng, groups[part, lab, "background"], tiles, regions)
-        focus = _focus(rng, background, round(share * tiles))
-        kind = "focus" if label else "other"
-        rows = background["tile"].to_numpy().copy()
-        rows[focus] = _patch(rng, groups[part, lab, kind], int(focus.sum()))
-        coords = background[["x", "y"]].to_numpy() * size_px
-        made.append(Composed(f"F{number:04}", part, lab, label, rows, coords, focus))
+        placed = _regions(rng, groups[part, lab], tiles, regions)
+        focus = _focus(rng, placed, round(share * tiles))
+        coords = placed[["x", "y"]].to_numpy() * size_px
+        made.append(Composed(f"F{number:04}", part, lab, label, placed["tile"].to_numpy(), coords, focus))
     return made
 
 
@@ -79,7 +77,7 @@ def _regions(rng: np.random.Generator, pool: pd.DataFrame, tiles: int, regions: 
     fit = np.sort(counts.index[counts >= each].to_numpy())
     if len(fit) < regions:
         raise InputError(
-            f"the bank has {len(fit)} background specimens of {each} tiles in a part and laboratory; a case needs "
+            f"the bank has {len(fit)} specimens of {each} tiles in a part and laboratory; a case needs "
             f"{regions}. Give larger specimens, more of them, or fewer tiles."
         )
     side, across = int(pool[["column", "row"]].to_numpy().max()) + 1, int(np.ceil(np.sqrt(regions)))
@@ -108,27 +106,12 @@ def _focus(rng: np.random.Generator, case: pd.DataFrame, count: int) -> np.ndarr
     """Choose the tumour tiles nearest to one drawn at random: a patch, (N,) bool; all of them where there are fewer."""
     tumour = case[case["tumour"] > TUMOUR]
     if tumour.empty:
-        raise InputError("the bank has background specimens without tumour, where no focus can lie; give larger ones.")
+        raise InputError("the bank has specimens without tumour, where no focus can lie; give larger ones.")
     start = tumour.iloc[int(rng.integers(len(tumour)))]
     found = np.zeros(len(case), bool)
     distance = (tumour["x"] - start["x"]) ** 2 + (tumour["y"] - start["y"]) ** 2
     found[distance.sort_values(kind="stable").index[:count]] = True
     return found
-
-
-def _patch(rng: np.random.Generator, pool: pd.DataFrame, count: int) -> np.ndarray:
-    """Numbers of tumour tiles of one focus specimen, near each other; of more specimens where one has too few."""
-    tumour = pool[pool["tumour"] > TUMOUR]
-    rows: list[int] = []
-    for specimen in rng.permutation(np.sort(tumour["specimen"].unique())):
-        own = tumour[tumour["specimen"] == specimen]
-        start = own.iloc[int(rng.integers(len(own)))]
-        rows += _nearest(own, start, count - len(rows)).index.tolist()
-        if len(rows) == count:
-            return np.array(rows)
-    raise InputError(
-        f"the bank has {len(tumour)} tumour tiles of a focus in a part and laboratory, and {count} are needed"
-    )
 
 
 def _nearest(tiles: pd.DataFrame, start: pd.Series, count: int) -> pd.DataFrame:
