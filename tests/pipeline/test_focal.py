@@ -154,4 +154,6 @@ def test_tiles_of_a_focus_are_told_from_other_tumour(study, cohort):
     bank, features = focal.bank_tiles(study)
     for other in (["plain"], ["other"], ["plain", "other"]):
         assert 0.55 < calibration.tile_auc(bank, features, other) <= 1
-    assert calibration.tile_auc(bank, {**features, "focus": features["plain"]}, ["plain"]) == pytest.approx(0.5, abs=0.01)
+    assert calibration.tile_auc(bank, {**features, "focus": features["plain"]}, ["plain"]) == pytest.approx(
+        0.5, abs=0.01
+    )

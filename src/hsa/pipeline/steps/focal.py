@@ -144,9 +144,7 @@ def _file(folder: Path, specimen: int, stain: str, kind: str) -> Path:
     return folder / f"S{specimen:04}-{stain}-{kind}.h5"
 
 
-def bank_tiles(
-    study: Study, workers: int = 1, progress: bool = True
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def bank_tiles(study: Study, workers: int = 1, progress: bool = True) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """List the tiles of a study's bank, which is made if it is not there, and give their H&E features (n, D) by kind."""
     from hsa.virtual.foci import KINDS
 
