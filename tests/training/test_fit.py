@@ -105,6 +105,19 @@ def test_no_gpu_but_its_own_is_touched_and_cublas_is_told_to_repeat(monkeypatch)
         assert kept == [torch.device("cuda", 3)]
 
 
+def test_new_memory_is_not_written_for_nothing_and_torch_is_left_as_it_was_found():
+    deterministic = torch.utils.deterministic
+    for before in (True, False):
+        deterministic.fill_uninitialized_memory = before
+        with pytest.raises(RuntimeError, match="midway"), repeatable(torch.device("cpu"), threads=1):
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not deterministic.fill_uninitialized_memory
+            raise RuntimeError("midway")
+        assert deterministic.fill_uninitialized_memory is before
+        assert not torch.are_deterministic_algorithms_enabled()
+    deterministic.fill_uninitialized_memory = True
+
+
 @pytest.mark.parametrize("stop_after", [1, 3])  # in a fold, and at its end
 def test_an_interrupted_run_ends_as_if_it_had_not_been(study, cohort, tmp_path, monkeypatch, stop_after):
     run_fit(study, cohort, tmp_path / "whole")

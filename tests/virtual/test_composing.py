@@ -121,7 +121,7 @@ def test_however_it_is_painted_a_specimen_has_the_same_tissue_and_stains_so_that
 
 def test_a_marker_that_moves_the_tissue_is_refused_and_the_others_are_named():
     FocalRecipe(512, 0.0, 5, "Ki-67").check()
-    with pytest.raises(InputError, match="PD-L1 changes how the tissue is laid out.*can have Ki-67 or P53"):
+    with pytest.raises(InputError, match=r"PD-L1 changes how the tissue is laid out.*can have Ki-67 or P53"):
         FocalRecipe(512, 0.0, 5, "PD-L1").check()
 
 

@@ -145,7 +145,7 @@ def calibrate(
     workers: WorkersOption = CORES,
     quiet: QuietOption = False,
 ) -> None:
-    """Find how strong a focus is made and how large, by the rule of the protocol, on cases that the experiment does not use."""
+    """Find how strong and how large a focus is made, by the rule of the protocol, on cases of another seed."""
     from hsa.pipeline.experiment import calibration
 
     chosen = load(study)

@@ -196,8 +196,19 @@ class LongNet(nn.Module):
             )
         return torch.cat([self.waves[cell[..., 1]], self.waves[cell[..., 0]]], -1)
 
+    def project(self, features: Tensor) -> Tensor:
+        """Project tile features (B, N, in_dim) to tokens (B, N, dim), as yet without their positions."""
+        tokens: Tensor = self.patch_embed.proj(features)
+        return tokens
+
     def states(
-        self, features: Tensor, coords: Tensor, mask: Tensor | None = None, *, last: int | None = None
+        self,
+        features: Tensor,
+        coords: Tensor,
+        mask: Tensor | None = None,
+        *,
+        last: int | None = None,
+        projected: bool = False,
     ) -> Iterator[Tensor]:
         """Token states after the embedding and after each layer, none with `encoder.layer_norm`.
 
@@ -206,6 +217,7 @@ class LongNet(nn.Module):
             coords: (B, N, 2), pixels.
             mask: (B, N) bool, True on real tiles, which come first; None if all are.
             last: stop after this layer.
+            projected: the features have been through `project`, and are (B, N, dim).
 
         Yields:
             depth + 1 tensors (B, 1 + N, dim); token 0 is the CLS token.
@@ -222,7 +234,7 @@ class LongNet(nn.Module):
         if not torch.equal(mask, torch.arange(tiles, device=mask.device) < mask.sum(1, keepdim=True)):
             raise InputError("the mask of a batch must mark real tiles first, padding last")
         # Under autocast the projection is of half precision; the positions are not, nor is what is added up on them.
-        x = self.patch_embed.proj(features) + self.positions(coords, mask)
+        x = (features if projected else self.project(features)) + self.positions(coords, mask)
         x = torch.cat([self.cls_token.to(x.dtype).expand(batch, -1, -1), x], 1)
         x = self.dropout(x)
         yield x
@@ -251,6 +263,7 @@ class LongNet(nn.Module):
         layer: int = -1,
         final_norm: bool = False,
         pool: str = "mean",
+        projected: bool = False,
     ) -> Tensor:
         """Embed a batch of bags.
 
@@ -263,6 +276,7 @@ class LongNet(nn.Module):
             layer: state to embed, 0 (before the layers) to depth; negative counts from the end.
             final_norm: apply `encoder.layer_norm` before pooling.
             pool: "mean" of the tile tokens or "cls" token. HistoStainAlign uses -1, False, "mean".
+            projected: as for `states`.
 
         Returns:
             (B, dim).
@@ -275,5 +289,5 @@ class LongNet(nn.Module):
             raise InputError(f"model.layer is {layer}: this encoder has states 0 to {self.depth}")
         if pool not in ("mean", "cls"):
             raise InputError(f"model.pool is {pool!r}: expected 'mean' or 'cls'")
-        *_, tokens = self.states(features, coords, mask, last=number)
+        *_, tokens = self.states(features, coords, mask, last=number, projected=projected)
         return self.pool(tokens, mask, final_norm=final_norm, pool=pool)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsa.models.longnet import LongNet
@@ -98,6 +99,10 @@ class SlideModel(nn.Module):
         z: Tensor = self.encoder(features, batch.coords, batch.mask, **self.options)
         return z
 
+    def _project(self, features: Tensor) -> Tensor:
+        """Narrow features at once where the encoder begins so: what is joined afterwards is smaller by the factor."""
+        return self.encoder.project(features) if isinstance(self.encoder, LongNet) else features
+
     def forward(self, he: "Batch", masked: Tensor | None = None, ihc: "Batch | None" = None) -> dict[str, Tensor]:
         """Embed what the losses need, in one call of the encoder.
 
@@ -109,16 +114,18 @@ class SlideModel(nn.Module):
         Returns:
             "z" (B, dim) of H&E; "z_masked" and "y" (B, dim) if asked for; "logits" (B, classes) if there is a head.
         """
-        features = self.standardise(he, "he")
-        parts = {"z": (features, he.coords, he.mask)}
-        if masked is not None:
-            parts["z_masked"] = (features.masked_fill(masked[..., None], 0), he.coords, he.mask)
+        tokens = self._project(self.standardise(he, "he"))
+        parts = {"z": (tokens, he.coords, he.mask)}
+        if masked is not None:  # a tile of zeros is projected once for all
+            nothing = self._project(he.features.new_zeros(1, 1, he.features.shape[2]))
+            parts["z_masked"] = (torch.where(masked[..., None], nothing, tokens), he.coords, he.mask)
         if ihc is not None:
-            parts["y"] = (self.standardise(ihc, "ihc"), ihc.coords, ihc.mask)
+            parts["y"] = (self._project(self.standardise(ihc, "ihc")), ihc.coords, ihc.mask)
         if self.own_pass and self.head is not None and self.training:
             parts["z_head"] = parts["z"]
         joined = (_join(tensors) for tensors in zip(*parts.values(), strict=True))
-        embeddings = self.encoder(*joined, **self.options).split(len(features))
+        options = self.options | ({"projected": True} if isinstance(self.encoder, LongNet) else {})
+        embeddings = self.encoder(*joined, **options).split(len(tokens))
         output = dict(zip(parts, embeddings, strict=True))
         if self.head is not None:
             output["logits"] = self.head(output.pop("z_head", output["z"]))
@@ -127,9 +134,5 @@ class SlideModel(nn.Module):
 
 def _join(tensors: tuple[Tensor, ...]) -> Tensor:
     """Concatenate batches, padded with zeros to one length."""
-    joined = tensors[0].new_zeros(sum(map(len, tensors)), max(t.shape[1] for t in tensors), *tensors[0].shape[2:])
-    start = 0
-    for tensor in tensors:
-        joined[start : start + len(tensor), : tensor.shape[1]] = tensor
-        start += len(tensor)
-    return joined
+    longest = max(tensor.shape[1] for tensor in tensors)
+    return torch.cat([F.pad(t, (*[0, 0] * (t.ndim - 2), 0, longest - t.shape[1])) for t in tensors])

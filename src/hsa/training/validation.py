@@ -14,6 +14,8 @@ from hsa.study.settings import Training
 from hsa.training.epoch import classes, has_pair
 from hsa.training.terms import Run, Terms, add, loss_terms, means
 
+CPU_TOKENS = 2**14  # a call on a CPU: what it works on stays near the cache; a GPU takes as many as it holds
+
 
 def embed_slides(
     fabric: Fabric,
@@ -26,7 +28,7 @@ def embed_slides(
 ) -> Tensor:
     """Embed whole bags: no sampling of tiles, no dropout.
 
-    One call of the encoder holds at most as many tiles as a training step, or one slide.
+    One call of the encoder holds at most as many tiles as a training step (on a CPU `CPU_TOKENS`), or one slide.
 
     Args:
         fabric: gives device and precision.
@@ -41,9 +43,12 @@ def embed_slides(
         (slides, dim) float32, on the CPU.
     """
     model.eval()
+    tokens = training.batch * training.tiles_per_slide
+    if fabric.device.type == "cpu":
+        tokens = min(tokens, CPU_TOKENS)
     done: list[Tensor] = []
     with torch.inference_mode(), fabric.autocast():
-        for slides in bags.packed(slide_ids, training.batch * training.tiles_per_slide):
+        for slides in bags.packed(slide_ids, tokens):
             batch, masked, first = collate(slides), None, sum(map(len, done))
             if mask_seed is not None:
                 rngs = [np.random.default_rng([*mask_seed, first + i]) for i in range(len(slides))]

@@ -2,8 +2,8 @@
 
 A case has tiles of a few specimens of one laboratory and one part of the folds, each a region of its own. A contiguous
 patch of its tumour tiles is the focus: there the same tiles are taken as they are when the specimen is painted changed,
-the marker's way in positive cases, another way in negative ones. So the two differ in what a focus shows, and in nothing
-else: not in where it lies, nor in how much tumour there is.
+the marker's way in positive cases, another way in negative ones. So the two differ in what a focus shows, and in
+nothing else: not in where it lies, nor in how much tumour there is.
 """
 
 from dataclasses import dataclass

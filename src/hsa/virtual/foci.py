@@ -1,10 +1,10 @@
-"""A marker that shows in foci only: specimens painted plain and changed, whose tiles are composed into the bags of a cohort.
+"""A marker that shows in foci only: specimens painted plain and changed, whose tiles make the bags of a cohort.
 
 Every specimen is painted in three ways. *Plain*, it tells nothing of the marker. As a *focus*, the H&E morphology that
 the marker imprints is raised, and the tumour cells of the IHC section are positive. As an *other* focus another
-programme's morphology is raised and nothing stains: negative cases have such foci, so that to see a focus is not to know
-the label. The tissue, the cut, the stains and the scanner are the same in all three, so a focus that is set into a plain
-specimen shows no seam but its cells.
+programme's morphology is raised and nothing stains: negative cases have such foci, so that to see a focus is not to
+know the label. The tissue, the cut, the stains and the scanner are the same in all three, so a focus that is set into a
+plain specimen shows no seam but its cells.
 
 Specimens belong to one part of the folds and to one laboratory, whose stains and scanner they share.
 """

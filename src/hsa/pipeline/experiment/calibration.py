@@ -1,9 +1,9 @@
 """How strong the sign of a focus is made: by a rule, on cases of a seed of their own, before any encoder of the method.
 
 The rule has two steps. The shift is the smallest at which a linear classifier tells tiles inside a focus from other
-tumour tiles with an AUC of 0.9 or more, so that whoever finds the focus can read it. The share of tiles in foci is the one
-at which gated attention, which sees no IHC, comes closest to an AUC of 0.8 on whole bags: there neither chance nor the
-ceiling hides what alignment does. Beside it stands what the mean of the tiles makes of the same bags.
+tumour tiles with an AUC of 0.9 or more, so that whoever finds the focus can read it. The share of tiles in foci is the
+one at which gated attention, which sees no IHC, comes closest to an AUC of 0.8 on whole bags: there neither chance nor
+the ceiling hides what alignment does. Beside it stands what the mean of the tiles makes of the same bags.
 """
 
 from collections.abc import Iterator, Sequence

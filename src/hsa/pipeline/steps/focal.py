@@ -1,7 +1,8 @@
 """Steps 1 and 2 of a focal cohort: a bank of rendered tiles, and the bags that are composed from it.
 
-Every tile of the bank is there three times: plain, as a focus of the marker, and as a focus of another kind. The bank is made once for all studies that differ in nothing that it depends on, such as those of several shares of
-foci. It lies in `results/banks/`, a file a specimen, stain and kind, and a list of its tiles for each part and laboratory.
+Every tile of the bank is there three times: plain, as a focus of the marker, and as a focus of another kind. The bank
+is made once for all studies that differ in nothing that it depends on, such as those of several shares of foci. It lies
+in `results/banks/`, a file a specimen, stain and kind, and a list of its tiles for each part and laboratory.
 """
 
 from collections.abc import Sequence
@@ -145,7 +146,7 @@ def _file(folder: Path, specimen: int, stain: str, kind: str) -> Path:
 
 
 def bank_tiles(study: Study, workers: int = 1, progress: bool = True) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """List the tiles of a study's bank, which is made if it is not there, and give their H&E features (n, D) by kind."""
+    """List the tiles of a study's bank, made if it is not there, and give their H&E features (n, D) by kind."""
     from hsa.virtual.foci import KINDS
 
     folder = make_bank(study, workers, progress)
