@@ -21,6 +21,7 @@ from hsa.workers import bar
 from hsa.workers import run as in_processes
 
 _MAKER = "hsa.training.trial"
+_MANIFESTS = ("hsa.cohorts.cells", "hsa.cohorts.paths")  # how one is read decides nothing in a simulated cohort
 
 
 def run(study: Study, workers: int = 1, progress: bool = True, only: Sequence[str] | None = None) -> Kept:
@@ -106,7 +107,8 @@ def _fingerprint(study: Study, marker: str, method: str, more: Any) -> str:
     kind = {key: value for key, value in parts["markers"][marker].items() if key != "published_f1"}
     tissue = [parts["cohort"], sorted(study.markers), parts["tiles"], parts["encoder"]["name"]]
     deal = [study.evaluation.folds, study.evaluation.fold_seed, parts["design"]]
-    return fingerprint([tissue, marker, kind, parts["model"], way, deal, more], _MAKER)
+    apart = () if study.cohort.kind == "manifest" else _MANIFESTS
+    return fingerprint([tissue, marker, kind, parts["model"], way, deal, more], _MAKER, stop=apart)
 
 
 def _tuned(
