@@ -1,7 +1,9 @@
 """The graph on an executor that hands every job to a script, as a cluster's does: what it asks for and makes."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -41,6 +43,9 @@ def cluster(tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.skipif(
+    re.search(r"[^\w./+-]", str(REPOSITORY)) is not None, reason="no cluster starts jobs from such a path"
+)
 def test_the_study_runs_on_a_cluster(study, cluster):
     options, asked, told = cluster
     few = ["shares=2", "threads=1"]
@@ -56,6 +61,20 @@ def test_the_study_runs_on_a_cluster(study, cluster):
     assert len(list((results / "bags").glob("*.h5"))) == 40 and not list(results.glob("shares/*"))
     again = snakemake(study, *options, "numbers", "--dry-run", config=few)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_a_path_from_which_no_job_can_start_is_told_at_once_and_not_waited_for(study, cluster, tmp_path):
+    options, asked, _ = cluster
+    odd = tmp_path / "it's odd (é)"
+    for part in ("workflow", "src", "studies"):
+        shutil.copytree(REPOSITORY / part, odd / part)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--nolock", *options, "numbers"]
+    command += ["--config", f"study={study}", f"build={tmp_path / 'build'}"]
+    env = os.environ | {"PYTHONPATH": str(odd / "src")}
+    run = subprocess.run(command, cwd=odd, env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode
+    assert "cannot be started from a path with a space, a quote or another sign" in run.stderr
+    assert not asked.exists()
 
 
 def test_on_one_machine_one_job_renders_and_one_encodes_on_all_cores(study):
