@@ -11,6 +11,7 @@ import pytest
 
 from hsa.files import REPOSITORY
 
+ODD = re.search(r"[^\w./+-]", str(REPOSITORY)) is not None
 SUBMIT = """#!/bin/sh
 echo "$@" >> "{asked}"
 sh "$5" > /dev/null 2>> "{told}" &
