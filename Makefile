@@ -47,15 +47,10 @@ book: environment  ## run the study (STUDY=virtual) and build the book: a quarte
 
 SNAKEMAKE = $(RUN) snakemake --snakefile workflow/Snakefile --cores "$(CORES)" --rerun-incomplete \
   --rerun-triggers mtime params input --nolock --quiet all
-REFERENCE := reference no-signal shuffled-pairs
+EXPERIMENTS := focal diffuse
 
-study: environment  ## the reference run that the book reports: hours on 2 cores; interrupted, it goes on where it stopped
-	@for name in $(REFERENCE); do $(SNAKEMAKE) --config "study=$$name" "threads=$(CORES)" -- numbers || exit 1; done
-	@$(RUN) hsa.cli sweep --study sweep --workers "$(CORES)"
-	@mkdir -p book/reference
-	@for name in $(REFERENCE); do cp "results/$$name/summary.json" "book/reference/$$name.json" \
-	  && cp "results/$$name/summary.run.json" "book/reference/$$name.run.json" || exit 1; done
-	@cp results/sweep/sweep.csv book/reference/
+study: environment  ## the experiments that the book reports: hours on 2 cores; interrupted, they go on where they stopped
+	@for name in $(EXPERIMENTS); do $(RUN) hsa.cli experiment --study "$$name" --workers "$(CORES)" || exit 1; done
 
 # Each process that runs tests takes a core and a gigabyte; more than four would wait for the smoke study.
 test: lint  ## lint, unit tests, golden parity, a smoke study through to strict HTML

@@ -30,7 +30,6 @@ CALLS = {
     "readers": [["--repeats", "1", "--side", "1024"]],
     "reading": [["<slide>", "--rounds", "1"]],
     "rendering": [["--px", "256", "--cases", "1"]],
-    "shuffled_pairs": [["<study>", "--permutations", "3"]],
     "verdict_null": [["--studies", "1", "--cases", "60", "--seeds", "2", "--contrasts", "2"]],
     "slide_encoders": [["step", "--rounds", "1"], ["long", "--tiles", "20"], ["fit", "--cases", "20", "--epochs", "2"]],
 }

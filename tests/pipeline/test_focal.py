@@ -1,8 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from hsa.bags.bag import read_bag
+from hsa.cli import app
 from hsa.cohorts.cohort import fold_table
 from hsa.errors import InputError
 from hsa.pipeline import steps
@@ -157,3 +159,13 @@ def test_tiles_of_a_focus_are_told_from_other_tumour(study, cohort):
     assert calibration.tile_auc(bank, {**features, "focus": features["plain"]}, ["plain"]) == pytest.approx(
         0.5, abs=0.01
     )
+
+
+@pytest.mark.parametrize("command", [["train", "--stain", "P53", "--method", "full"], ["evaluate", "--stain", "P53"]])
+def test_a_book_of_a_cohort_without_slides_is_refused_before_anything_is_made(study, command):
+    path = study.file.with_name("other.yml")
+    path.write_text("extends: focal\nname: other\n")
+    run = CliRunner().invoke(app, [*command, "--study", str(path), "--quiet"])
+    assert run.exit_code == 2, run.output
+    assert "such a cohort has tiles and no slides, so no book can be made of it" in run.output
+    assert not load(path).paths.bags.exists()

@@ -1,7 +1,7 @@
 import pytest
 
-from hsa.files import REPOSITORY, read_json
-from hsa.reporting import design, tables
+from hsa.files import REPOSITORY
+from hsa.reporting import design
 from hsa.study.study import ManifestCohort, Tuning, load
 
 
@@ -65,30 +65,18 @@ def test_what_is_said_of_the_tissue_follows_the_kind_of_cohort(virtual):
 
 
 def test_settings_stand_beside_the_published_ones(virtual):
-    reference = load(REPOSITORY / "studies" / "reference.yml")
-    shown = design.published(virtual, reference)
-    assert "| temperature | 0.01 | 0.01 | 0.01 or 0.1, chosen in each fold |" in shown
+    experiment = load(REPOSITORY / "studies" / "diffuse.yml")
+    shown = design.published(virtual, experiment)
+    assert "| temperature | 0.01 | 0.01 | 0.01 or 0.05 or 0.1, tuned |" in shown
     assert "| batch, epochs | 12, 25 (P53: 30) | 12, 25 | 24, 25 |" in shown
     assert "| drop-path of the layers | 0 to 0.1 | 0 | 0 |" in shown, "one layer drops no path"
-    assert design.published(reference, reference).splitlines()[0] == "|  | published | `reference` |"
+    assert design.published(experiment, experiment).splitlines()[0] == "|  | published | `diffuse` |"
     deep = real(virtual, model=virtual.model.model_copy(update={"depth": 2, "weights": "gigapath.pth"}), title="HER2")
-    shown = design.published(deep, reference)
+    shown = design.published(deep, experiment)
     assert "| LongNet, 2 layers of 64, from published weights |" in shown and "| 0 to 0.1 | 0 to 0.1 | 0 |" in shown
-    assert "| HER2 (slides on disk) | Reference cohort, 500 cases (simulated) |" in shown
+    assert "| HER2 (slides on disk) | Diffuse signal, 500 cases (simulated) |" in shown
     tuned = deep.model_copy(update={"tuning": Tuning(seed=9, candidates=[{"weight_decay": 0.1}, {"lr": 0.002}])})
-    assert "| 0.001 or 0.002 to 1e-05, chosen in each fold |" in design.published(tuned, reference)
-
-
-def test_the_kept_reference_run_is_that_of_its_study_file():
-    """Its losses are read from the study file, so the two must not part."""
-    for name in ("reference", "no-signal", "shuffled-pairs"):
-        study, kept = (
-            load(REPOSITORY / "studies" / f"{name}.yml"),
-            read_json(REPOSITORY / f"book/reference/{name}.json"),
-        )
-        assert tables.titles_of(kept) == {key: method.title for key, method in study.methods.items()}
-        meta = kept["provenance"]
-        assert [meta[key] for key in ("full", "baseline", "seeds")] == [study.full, study.baseline, study.seeds]
+    assert "| 0.001 or 0.002 to 1e-05, tuned |" in design.published(tuned, experiment)
 
 
 def test_a_method_without_contrast_is_in_every_study_that_could_be_asked_for_it():

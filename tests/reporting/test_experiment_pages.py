@@ -1,9 +1,11 @@
 import copy
 
+import pandas as pd
 import pytest
 
-from hsa.files import write_json
-from hsa.reporting import experiment
+from hsa.files import write_frame, write_json
+from hsa.pipeline.experiment.kept import Kept, Unit
+from hsa.reporting import experiment, experiment_axes, reference
 from hsa.study.study import load
 
 
@@ -86,18 +88,18 @@ def test_an_answer_that_depends_on_the_rule_shows_it(study, found):
 
 
 def test_retrieval_stands_beside_what_it_is_without_signal(study, found):
-    told = experiment.controls(study, found)
+    told = experiment_axes.controls(study, found)
     assert (
         "| P53 | HistoStainAlign (full) | 0.400 | 0.300 | 0.010 | 0.750 [0.730, 0.770] | 0.500 [0.480, 0.520] |" in told
     )
     del found["signal-strength-0"]
-    assert "holds no results" in experiment.controls(study, found)
+    assert "holds no results" in experiment_axes.controls(study, found)
 
 
 def test_a_point_that_is_not_finished_says_so(study, found):
     assert (
-        "| signal strength: 0 | P53 | HistoStainAlign (full) | 0.500 [0.480, 0.520] | 5 | 3 of 5 |"
-        in experiment.axes(study, found)
+        "| signal strength: 0 | P53 | HistoStainAlign (full) | 0.500 [0.480, 0.520] | 0.300 | 0.400 | 5 | 3 of 5 |"
+        in experiment_axes.axes(study, found)
     )
 
 
@@ -107,23 +109,93 @@ def test_alignment_never_stands_without_what_tells_a_collapse(study, found):
     assert "| 0.400 (0.010) | +0.300 | 0.400 | 15 |" in told
 
 
-def test_pages_without_results_say_so_and_have_every_piece(study, found, tmp_path):
-    empty = experiment.fragments(study, None)
-    assert set(empty) == set(experiment.fragments(study, found))
-    assert all("`make study` makes them" in text for text in empty.values())
+def test_labels_that_mean_nothing_are_told_with_their_scatter(study, found):
+    assert "holds no results" in experiment_axes.permuted(study, found)
+    found["permuted"] = found["signal-strength-0"] | {"axis": "permuted labels", "value": 1.0}
+    told = experiment_axes.permuted(study, found)
+    assert "| P53 | HistoStainAlign (full) | 0.500 [0.480, 0.520] | 0.010 | 5 |" in told
+
+
+def test_deals_are_told_by_their_lowest_and_highest_and_spread(study, found):
+    assert "holds no results" in experiment_axes.deals(study, found)
+    for value, gain in ((1.0, 0.02), (2.0, -0.04)):
+        rows = {"contrasts": [contrast("alignment", "P53", gain, "open")], "levels": []}
+        point = {"axis": "deal of the folds", "value": value, "units": {"kept": 1, "wanted": 1}}
+        found[f"deal-{value:g}"] = point | dict.fromkeys(experiment.RULES, rows)
+    told = experiment_axes.deals(study, found)
+    assert "| \N{MINUS SIGN}0.040 | +0.020 | 0.042 | 2 |" in told
+    assert told.count("| P53 |") == 1
+
+
+@pytest.fixture
+def own(study, tmp_path):
+    """The study in a folder of its own, with nothing kept."""
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies/virtual.yml").write_text(load("virtual").file.read_text())
-    (tmp_path / "studies/diffuse.yml").write_text(study.file.read_text())
-    own = load(tmp_path / "studies/diffuse.yml")
+    for name in ("virtual", "diffuse"):
+        (tmp_path / f"studies/{name}.yml").write_text(load(name).file.read_text())
+    return load(tmp_path / "studies/diffuse.yml")
+
+
+def test_pages_without_results_say_so_and_have_every_piece(study, found, own):
+    for room in (experiment, experiment_axes):
+        empty = room.fragments(own, None)
+        assert set(empty) == set(room.fragments(own, found))
+        assert all("`make study` makes them" in text for text in empty.values())
     assert experiment.read(own) is None
     write_json(own.paths.kept / "findings.json", found)
     assert experiment.read(own) == found
+
+
+def test_nothing_is_concluded_before_every_run_of_the_middle_is_there(found, own):
+    found["middle"]["units"]["kept"] = 9
+    write_json(own.paths.kept / "findings.json", found)
+    assert experiment.read(own) is None
+
+
+def test_the_first_page_leads_with_the_experiments_that_are_done_and_with_the_study_else(found, own, summary):
+    here = load("virtual")
+    before = reference.fragments([own], summary, here)
+    assert "finds its own IHC section first" in before["short.md"]
+    write_json(own.paths.kept / "findings.json", found)
+    told = reference.fragments([own], summary, here)
+    assert told.keys() == before.keys()
+    assert told["short.md"].startswith("In *Diffuse signal, 500 cases* it is **open**")
+    assert "fig-short" in told["short.md"]
+    real = here.model_copy(update={"cohort": here.cohort.model_copy(update={"kind": "manifest"})})
+    assert "fig-short" not in reference.fragments([own], summary, real)["short.md"]
+
+
+def test_how_runs_were_made_is_told_from_what_is_kept(own):
+    made = {"commit": "abcdef1234", "clean": True, "date": "2026-11-27T01:00", "minutes": 3, "cpu_minutes": 90}
+    made |= {"device": "cpu", "torch": "2.13.0", "numpy": "2.3", "hsa": "0.2", "peak_mb": 700}
+    cases = pd.DataFrame({"fold": [0], "case_id": ["a"], "label": [1], "score_last": [0.5]})
+    kept = Kept(own.paths.kept)
+    for seed, clean in ((10, True), (11, False)):
+        kept.add(Unit("middle", "P53", "full", seed), cases, {"made": made | {"clean": clean}, "folds": []})
+        told = experiment_axes.made_of(own)
+        assert ("not all from a clean tree" in told) == (not clean)
+    assert "2 runs are kept, 2026-11-27, of commit `abcdef1`" in told and "3.0 hours of one core" in told
+
+
+def test_the_calibration_is_shown_with_what_was_chosen(own, tmp_path):
+    assert "holds no results" in experiment_axes.calibration(own)
+    shifts = pd.DataFrame(
+        {"shift": [1.0, 2.0], "tile_auc": [0.7, 0.91], "plain_auc": [0.7, 0.92], "other_auc": [0.7, 0.9]}
+    ).assign(chosen=[False, True])
+    shares = pd.DataFrame({"share": [0.03, 0.1], "shift": 2.0, "mean_auc": [0.5, 0.7], "attention_auc": [0.8, 0.9]})
+    write_frame(own.paths.kept / "calibration_shift.csv", shifts)
+    write_frame(own.paths.kept / "calibration_share.csv", shares.assign(chosen=[True, False]))
+    told = experiment_axes.calibration(own)
+    assert "At a shift of 2 SD a classifier of tiles reaches an AUC of 0.910; with 3% of the tiles" in told
+    experiment_axes.draw(own, None, tmp_path / "out")
+    assert (tmp_path / "out" / "diffuse_calibration.png").stat().st_size > 10_000
 
 
 def test_figures_come_with_their_numbers_and_the_middle_stands_on_its_axes(study, found, tmp_path):
     study = study.model_copy(update={"contrasts": {name: study.contrasts[name] for name in ("alignment", "pairing")}})
     judge(found, "alignment", "P53", "lower")
     experiment.draw(study, found, tmp_path)
+    experiment_axes.draw(study, found, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {"diffuse_contrasts.png", "diffuse_axes.png"}
     rows = (tmp_path / "diffuse_axes.csv").read_text().splitlines()
     assert len(rows) == 1 + 2

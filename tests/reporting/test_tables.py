@@ -5,67 +5,13 @@ from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation import categories
 from hsa.files import REPOSITORY
-from hsa.reporting import book, controls, pieces, prescreening_tables, protocol, reference, sentences, speed, tables
+from hsa.reporting import pieces, prescreening_tables, protocol, reference, sentences, speed, tables
 from hsa.study.settings import Marker
-from hsa.study.study import ManifestCohort, load
+from hsa.study.study import ManifestCohort
 
 
 def number(value, low, high):
     return {"value": value, "low": low, "high": high, "n": 30}
-
-
-@pytest.fixture
-def study(smoke_file):
-    return load(smoke_file)
-
-
-@pytest.fixture
-def summary(study):
-    """Invented numbers, told apart by their digits."""
-    metrics = {name: number(0.712, 0.611, 0.813) | {"seed_sd": None} for name in (*tables._HEADLINE, *tables._OTHERS)}
-    metrics["calibration_error"] = {"value": 0.123, "n": 30}
-    test = {"p": 0.0004, "statistic": 1.0, "n": 9}
-    difference = {
-        "metrics": {name: number(0.021, -0.031, 0.072) for name in (*tables._HEADLINE, *tables._OTHERS)},
-        "delong": number(0.02, -0.04, 0.08) | {"p": 0.345},
-        "wilcoxon": {"positives": test, "negatives": test | {"p": 0.25}},
-    }
-    alignment = {name: number(0.4, 0.3, 0.5) for name in ("alignment", "paired", "shuffled")}
-    alignment["cosine_he"] = number(0.81, 0.8, 0.82)
-    alignment["recall_1"] = number(0.5, 0.4, 0.6) | {"chance": 0.042}
-    made = {
-        "prediction": {m: dict.fromkeys(tables.titles(study), metrics) for m in study.markers},
-        "ceiling": {m: {"oracle": metrics, "ihc": metrics} for m in study.markers},
-        "difference": dict.fromkeys(study.markers, difference),
-        "against_baseline": {
-            m: {
-                name: {"roc_auc": number(0.03, -0.01, 0.07), "p": 0.02 + 0.1 * (name == "abmil")}
-                for name in study.methods
-            }
-            for m in study.markers
-        },
-        "holm": {
-            name: dict.fromkeys(study.markers, p)
-            for name, p in (("delong", 0.8), ("wilcoxon_positives", 0.9), ("wilcoxon_negatives", 0.95))
-        },
-        "maps": {
-            m: {"full": dict.fromkeys(tables._MAPS, number(0.4, 0.3, 0.5) | {"chance": 0.53})} for m in study.markers
-        },
-        "power": {m: {"detectable": 0.111, "auc": 0.75, "correlation": 0.6, "power": 0.8} for m in study.markers},
-        "alignment": {m: dict.fromkeys(study.methods, alignment) for m in study.markers},
-        "cases": {m: {"n": 30, "positive": 14} for m in study.markers},
-        "published": {m: {"value": 0.735, "low": 0.670, "high": 0.799} for m in study.markers},
-        "provenance": {
-            "study": study.name,
-            "title": study.title,
-            "full": study.full,
-            "baseline": study.baseline,
-            "methods": [{"name": name, "title": method.title} for name, method in study.methods.items()],
-            "markers": list(study.markers),
-        },
-    }
-    made["published"]["Ki-67"] = None
-    return made
 
 
 def test_the_headline_has_a_row_for_each_stain_and_method(study, summary):
@@ -197,81 +143,14 @@ def test_without_a_summary_the_message_says_what_to_run(study):
         tables.headline(study)
 
 
-@pytest.fixture
-def kept(tmp_path, summary):
-    """A folder like book/reference, of invented numbers."""
-    for name in ("reference", "no-signal", "shuffled-pairs"):
-        files.write_json(tmp_path / "kept" / f"{name}.json", summary)
-    rows = [
-        {"axis": axis, "value": value, "marker": marker, "gain": gain, "low": gain - 0.02, "high": gain + 0.02}
-        | {"n": 30, "alignment": 0.1, "recall_1": 0.4, "auc_classification_only": 0.7}
-        | {"auc_mean_pool": 0.6, "auc_full": 0.8 if marker == "P53" else 0.7}
-        for axis in ("cases", "temperature")
-        for value in (1.0, 2.0)
-        for marker, gain in (("P53", 0.05), ("Ki-67", -0.05 * (value - 1)))
-    ]
-    files.write_frame(tmp_path / "kept" / "sweep.csv", pd.DataFrame(rows))
-    return tmp_path / "kept"
-
-
-def test_every_fragment_that_a_page_includes_is_written(study, summary, kept):
-    made = {*pieces.fragments(summary, study), *reference.fragments(kept, summary, study), *pieces.facts()}
-    made |= {*speed.fragments(REPOSITORY / "benchmarks" / "results.json")}
-    made |= {*protocol.fragments(*map(load, book.EXPERIMENTS))}
+def test_every_fragment_that_a_page_includes_is_written(study, summary):
+    experiments = reference.studies()
+    made = {*pieces.fragments(summary, study), *reference.fragments(experiments, summary, study), *pieces.facts()}
+    made |= {*speed.fragments(REPOSITORY / "benchmarks" / "results.json"), *protocol.fragments(*experiments)}
     for page in (REPOSITORY / "book").glob("*.md"):
         for line in page.read_text().splitlines():
             if "_generated/" in line and line.endswith(".md"):
                 assert line.split("_generated/")[1] in made
-
-
-def test_more_cases_are_needed_for_less_and_for_rarer_positives(study, kept, summary):
-    lines = reference.fragments(kept, summary, study)["planning.md"].splitlines()[5:-1]
-    counts = [[int(cell.replace(",", "")) for cell in line.strip("| ").split(" | ")[1:]] for line in lines]
-    assert [row[0] for row in counts] == sorted((row[0] for row in counts), reverse=True)
-    assert all(rare > even for even, rare in counts)
-
-
-def test_controls_say_where_an_interval_misses_chance(study, kept, summary):
-    made = reference.fragments(kept, summary, study)
-    assert made["control_prediction.md"].count("0.712 [0.611, 0.813]\N{DAGGER}") == 3 * 6
-    assert made["control_alignment.md"].count("]\N{DAGGER}") == 3 * 6
-    assert "Of 18 intervals 18 miss the 0.5" in made["control_prediction.md"]
-    assert [controls._mark(number(0, *ends), 0) for ends in ((-2, -1), (-1, 1), (1, 2))] == [
-        "\N{DAGGER}",
-        "",
-        "\N{DAGGER}",
-    ]
-    (kept / "reference.json").unlink()
-    alone = reference.fragments(kept, summary, study)["control_alignment.md"]
-    assert alone == made["control_alignment.md"]
-    assert "| cases | 4 | 2 | 1 | 1 | +0.050 [+0.030, +0.070] (P53 at 1) |" in made["sweep.md"]
-    assert "| axis | value | Classification only | Mean-pooled tiles | HistoStainAlign (full) |" in made["sweep.md"]
-    assert "| cases | 2 | 0.700 | 0.600 | 0.750 |" in made["sweep.md"]
-
-
-def test_first_page_and_sweep_are_drawn_with_their_numbers_beside_them(study, kept, summary, tmp_path):
-    reference.draw(kept, tmp_path / "out")
-    for name in ("short", "sweep"):
-        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
-    assert len(pd.read_csv(tmp_path / "out" / "sweep.csv")) == 8
-    shown = pd.read_csv(tmp_path / "out" / "short.csv").groupby("marker", sort=False)["method"].agg(list)
-    wanted = [name for name in ("mean_pool", "classification_only", "full") if name in summary["prediction"]["P53"]]
-    assert shown.to_dict() == {marker: [*wanted, "oracle"] for marker in summary["prediction"]}
-    assert "fig-short" in reference.fragments(kept, summary, study)["short.md"]
-
-
-def test_a_book_without_the_reference_run_says_what_makes_it(study, kept, summary, tmp_path):
-    whole = reference.fragments(kept, summary, study)
-    elsewhere = summary | {"provenance": summary["provenance"] | {"title": "Another"}}
-    assert reference.fragments(kept, elsewhere, study)["short.md"] == whole["short.md"]
-    empty = reference.fragments(tmp_path / "nothing", summary, study)
-    assert empty.keys() == whole.keys()
-    of_settings = ("planning.md", "short.md", "middle.md", "published_settings.md")
-    assert all("make study" in text for name, text in empty.items() if name not in of_settings)
-    assert "shows no difference" in empty["short.md"]
-    assert not any("make study" in text for text in whole.values())
-    reference.draw(tmp_path / "nothing", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_pre_screening_tables_show_shares_and_counts():

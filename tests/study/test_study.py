@@ -136,9 +136,9 @@ def test_bags_are_shared_only_with_a_study_of_the_same_slides(edited, tmp_path):
 
 
 def test_several_seeds_have_a_folder_together_and_one_each():
-    study = load("reference")
-    assert study.paths.marker("P53").parent.name == "seeds0-1-2-3-4"
-    assert study.at(3).paths.method("P53", "full").parts[-3:] == ("seed3", "p53", "full")
+    study = load("focal")
+    assert study.paths.marker("P53").parent.name == "seeds10-11-12-13-14"
+    assert study.at(13).paths.method("P53", "full").parts[-3:] == ("seed13", "p53", "full")
     with pytest.raises(ValueError, match="5 seeds"):
         study.paths.method("P53", "full")
 

@@ -14,7 +14,7 @@ from hsa.files import PACKAGE, REPOSITORY
 NAMES = ["my dir", """it's "a" $HOME `id` & (c); é #1 *?[d]|\\\\"""]
 # What a shell may take apart: constants of the Makefile that are no paths of the user's, and assignments.
 PLAIN = (
-    *("$(RUN)", "$(SNAKEMAKE)", "$(REFERENCE)", "$(MAKEFILE_LIST)", "$@", "?= $(shell "),
+    *("$(RUN)", "$(SNAKEMAKE)", "$(EXPERIMENTS)", "$(MAKEFILE_LIST)", "$@", "?= $(shell "),
     *("torch=$(grep", "HSA_REAL_PAIRS=$(cd"),
 )
 

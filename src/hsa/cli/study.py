@@ -171,16 +171,6 @@ def verify(study: StudyOption = "focal") -> None:
 
 @app.command()
 @told
-def sweep(study: StudyOption = "sweep", workers: WorkersOption = CORES, quiet: QuietOption = False) -> None:
-    """Run a study once for each point of its sweep, and gather what alignment changes there."""
-    from hsa.pipeline import sweep as sweeping
-
-    path = sweeping.run(load(study), workers=workers, progress=not quiet)
-    typer.echo(f"the sweep is in {near(path)}")
-
-
-@app.command()
-@told
 def notebook(
     name: Annotated[str, typer.Argument(help="such as 03_baseline_comparison, or a path")],
     stain: Annotated[str, typer.Option("--stain", help="marker")],

@@ -7,8 +7,9 @@ module from the step's own file; it stops at the other steps, whose fingerprints
 from typing import Any
 
 from hsa.cohorts import cohort as cohorts
+from hsa.errors import InputError
 from hsa.fingerprint import fingerprint
-from hsa.study.settings import VirtualCohort
+from hsa.study.settings import FocalCohort, VirtualCohort
 from hsa.study.study import Study
 
 STEPS = (
@@ -30,7 +31,15 @@ def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
             which changes no number.
         marker: for tuning and what follows, but summary.
         method: for tuning, fit and probe.
+
+    Raises:
+        InputError: a focal cohort, whose bags are composed for an experiment; it has no slides for the steps of a book.
     """
+    if isinstance(study.cohort, FocalCohort):
+        raise InputError(
+            f"{study.file}: cohort.kind: focal: such a cohort has tiles and no slides, so no book can be made of it; "
+            f"run `hsa experiment --study {study.name}`, whose results every book shows."
+        )
     virtual, imported = isinstance(study.cohort, VirtualCohort), study.encoder.name == "imported"
     made_by = {"cohort": "render"} if virtual else {}
     made_by["bag"] = "imported" if imported else "encode"

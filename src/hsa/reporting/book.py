@@ -1,13 +1,11 @@
-"""A book gathered: prose, executed notebooks, tables and the kept results of the reference run."""
+"""A book gathered: prose, executed notebooks, tables and the kept results of the experiments."""
 
 from pathlib import Path
 
 from hsa.files import REPOSITORY
 from hsa.pipeline.steps.summary import read_summary
 from hsa.reporting import pieces, protocol, reference, speed, staging
-from hsa.study.study import Study, load
-
-EXPERIMENTS = ("focal", "diffuse")
+from hsa.study.study import Study
 
 
 def stage_book(study: Study, target: Path) -> None:
@@ -20,11 +18,10 @@ def stage_book(study: Study, target: Path) -> None:
     Raises:
         InputError: the study has no summary, or a notebook has not been executed.
     """
-    kept = REPOSITORY / "book" / "reference"
-    summary = read_summary(study)
+    summary, experiments = read_summary(study), reference.studies()
     measured = REPOSITORY / "benchmarks" / "results.json"
-    fragments = pieces.fragments(summary, study) | reference.fragments(kept, summary, study) | pieces.facts()
-    planned = protocol.fragments(*(load(REPOSITORY / "studies" / f"{name}.yml") for name in EXPERIMENTS))
-    staging.stage(study, REPOSITORY, target, fragments | planned | speed.fragments(measured))
-    reference.draw(kept, target / "book" / "_generated")
+    fragments = pieces.fragments(summary, study) | reference.fragments(experiments, summary, study) | pieces.facts()
+    fragments |= protocol.fragments(*experiments) | speed.fragments(measured)
+    staging.stage(study, REPOSITORY, target, fragments)
+    reference.draw(experiments, target / "book" / "_generated")
     speed.draw(measured, target / "book" / "_generated")

@@ -24,7 +24,7 @@ def plain(text: str) -> str:
 
 def cohort(study: Study) -> str:
     """Say what the slides of the study are."""
-    if isinstance(study.cohort, VirtualCohort):
+    if study.simulated:
         return (
             f"**The cohort is simulated** ({{doc}}`/book/virtual_tissue`): {plain(study.title)}. Its numbers say "
             "nothing about patients.\n"
@@ -86,7 +86,7 @@ def rows(study: Study) -> str:
         if not method.losses:
             what = _PLAIN.get(method.encoder, "has the weights that it started from")
         said.append(f"*{plain(method.title)}* {what}.")
-    if isinstance(study.cohort, VirtualCohort):
+    if study.simulated:
         said.append(
             f"*{CEILINGS['oracle']}* is a ceiling, not a prediction: as the tissue is simulated, the morphology behind "
             "the H&E slide is known, and the probe is given that."
@@ -100,7 +100,7 @@ def rows(study: Study) -> str:
 
 def sections(study: Study) -> str:
     """Say what the two sections of a case have in common."""
-    if isinstance(study.cohort, VirtualCohort):
+    if study.simulated:
         return (
             "The two sections of a case were cut one after the other from one simulated specimen: they share the "
             "layout of the tissue, but no cell."
@@ -110,26 +110,15 @@ def sections(study: Study) -> str:
 
 def truth(study: Study) -> str:
     """Say whether heat maps can be held against the truth."""
-    if isinstance(study.cohort, VirtualCohort):
+    if study.simulated:
         return "The tissue is simulated, so its tumour is known: the black line is its outline."
     return "Where tumour lies in these slides is not known, so no map can be held against it."
 
 
-def middle(study: Study) -> str:
-    """Say what stays the same along each axis of a sweep."""
-    strength = f", strength {study.cohort.strength:g}" if isinstance(study.cohort, VirtualCohort) else ""
-    cases = f"{study.design.cases} cases" if study.design.cases else "all cases"
-    return (
-        f"{cases}, {study.design.labelled:.0%} of the training cases labelled{strength}, temperature "
-        f"{study.training.temperature:g}, batches of {study.training.batch}, "
-        f"{_count(len(study.seeds), 'training seed')}.\n"
-    )
-
-
-def published(study: Study, reference: Study) -> str:
-    """Lay the published settings beside those of a study and, where it is another, of the reference run."""
-    both = [study] if study.name == reference.name else [study, reference]
-    names = [f"`{one.name}`" if one is study else "reference run" for one in both]
+def published(study: Study, *others: Study) -> str:
+    """Lay the published settings beside those of a study and of others, each once."""
+    both = list({one.name: one for one in (study, *others)}.values())
+    names = [f"`{one.name}`" for one in both]
     known = {
         "cohort": "private, gastrointestinal and lung",
         "tile encoder": "Prov-GigaPath, 1536-d",
@@ -151,15 +140,15 @@ def _settings(study: Study) -> dict[str, str]:
         lr = [one.lr or training.lr for one in tuned.candidates]
         temperature = [one.temperature or training.temperature for one in tuned.candidates]
     weights = "from published weights" if model.weights else "from random weights"
-    shown = "simulated" if isinstance(study.cohort, VirtualCohort) else "slides on disk"
+    shown = "simulated" if study.simulated else "slides on disk"
     return {
         "cohort": f"{plain(study.title)} ({shown})",
         "tile encoder": f"`{study.encoder.name}`",
         "slide encoder": f"LongNet, {_count(model.depth, 'layer')} of {model.dim}, {weights}",
         "drop-path of the layers": f"0 to {model.drop_path:g}" if model.depth > 1 else "0",
-        "learning rate": f"{_or(lr)} to {training.min_lr:g}{', chosen in each fold' if tuned else ''}",
+        "learning rate": f"{_or(lr)} to {training.min_lr:g}{', tuned' if tuned else ''}",
         "batch, epochs": f"{training.batch}, {training.epochs}",
-        "temperature": f"{_or(temperature)}{', chosen in each fold' if len(set(temperature)) > 1 else ''}",
+        "temperature": f"{_or(temperature)}{', tuned' if len(set(temperature)) > 1 else ''}",
     }
 
 

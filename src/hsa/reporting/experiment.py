@@ -1,6 +1,7 @@
 """What an experiment found, in words and tables written from its findings.json and nothing else.
 
-Every conclusion follows the rules that the protocol wrote down before the run, and says "open" where it is.
+Every conclusion follows the rules that the protocol wrote down before the run, and says "open" where it is. Nothing is
+concluded before all runs of the middle point are there: who looks while runs come in finds something in the end.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,10 +11,9 @@ from typing import Any
 import pandas as pd
 
 from hsa.files import read_json
-from hsa.pipeline.experiment.points import middles
 from hsa.reporting import figures
 from hsa.reporting.design import plain
-from hsa.reporting.tables import interval, p_value, table
+from hsa.reporting.tables import interval, p_value, signed, table
 from hsa.study.study import Study
 
 Findings = dict[str, Any]
@@ -24,41 +24,52 @@ RULES = {
     "published": "lowest total validation loss (published)",
 }
 _STARRED = "\nAn arrow marks a verdict: corrected over the contrasts and markers, under the rule of its column.\n"
-_ABSENT = "*This copy of the book holds no results of this experiment. `make study` makes them.*\n"
+ABSENT = "*This copy of the book holds no results of this experiment yet. `make study` makes them, or goes on.*\n"
+_CONTRASTS = """```{{figure}} _generated/{name}_contrasts.png
+:name: fig-{name}-contrasts
+:alt: A panel for each marker; in each a line for every contrast with its interval, and the verdict in words.
+
+{title}: difference of the AUC within folds for each contrast, with 95 % intervals over cases and training seeds. The
+verdicts are corrected over all contrasts and markers.
+```
+"""
 
 
 def read(study: Study) -> Findings | None:
-    """Read what is found of a study; None where nothing is, or the middle is not."""
+    """Read what is found of a study; None until all runs of its middle are there."""
     path = study.paths.kept / "findings.json"
     found = read_json(path) if path.is_file() else {}
-    return found if MIDDLE in found else None
+    there = found.get(MIDDLE, {"units": {"kept": 0, "wanted": 1}})["units"]
+    return found if there["kept"] >= there["wanted"] else None
 
 
 def fragments(study: Study, found: Findings | None) -> dict[str, str]:
     """Write the pieces of the book that tell one experiment: file name -> Markdown."""
-    pieces = (answer, answers, rules, levels, controls, axes)
-    return {f"{study.name}_{piece.__name__}.md": piece(study, found) if found else _ABSENT for piece in pieces}
+    pieces = (answer, shown, answers, rules, levels)
+    return {f"{study.name}_{piece.__name__}.md": piece(study, found) if found else ABSENT for piece in pieces}
+
+
+def shown(study: Study, found: Findings) -> str:
+    """Show the contrasts as a figure, which `draw` draws."""
+    return _CONTRASTS.format(name=study.name, title=plain(study.title))
 
 
 def draw(study: Study, found: Findings | None, target: Path) -> None:
-    """Draw <study>_contrasts.png and <study>_axes.png into a folder, if there are results."""
+    """Draw <study>_contrasts.png into a folder, if there are results."""
     if found is None:
         return
     figures.use_style()
-    rows = pd.DataFrame(_rows(found))
+    rows = pd.DataFrame(contrasts(found))
     titles = {name: f"{way.title}" for name, way in study.methods.items()}
     first = {pair.of for pair in study.contrasts.values()}
     of = "" if len(first) == 1 else "{}\n"  # said once, where it is always the same
     asked = {name: f"{of.format(titles[p.of])}minus {titles[p.minus]}" for name, p in study.contrasts.items()}
     figures.save(figures.contrasts(rows, asked), target / f"{study.name}_contrasts.png", rows)
-    table = _along(study, found)
-    if not table.empty:
-        figures.save(figures.along_axes(table, titles), target / f"{study.name}_axes.png", table)
 
 
 def verdicts(found: Findings, contrast: str) -> dict[str, str]:
     """Give marker -> verdict of a contrast at the middle under the primary rule; none where it was not tested."""
-    return {row["marker"]: row["verdict"] for row in _rows(found) if row["contrast"] == contrast}
+    return {row["marker"]: row["verdict"] for row in contrasts(found) if row["contrast"] == contrast}
 
 
 def answer(study: Study, found: Findings) -> str:
@@ -90,7 +101,7 @@ def answers(study: Study, found: Findings) -> str:
     """Lay out every contrast at the middle: value, interval over cases and seeds, corrected p, verdict."""
     rows = []
     for name, pair in study.contrasts.items():
-        for row in (row for row in _rows(found) if row["contrast"] == name):
+        for row in (row for row in contrasts(found) if row["contrast"] == name):
             cells = [interval(row, sign=True), p_value(row["p_holm"]), f"**{row['verdict']}**"]
             rows.append([plain(pair.asks), row["marker"], *cells])
     head = ["question", "marker", "difference of AUC", "p, corrected", "verdict"]
@@ -105,95 +116,38 @@ def rules(study: Study, found: Findings) -> str:
         for marker in verdicts(found, name):
             cells = []
             for rule in RULES:
-                row = _one(found[MIDDLE][rule]["contrasts"], contrast=name, marker=marker)
+                row = one_of(found[MIDDLE][rule]["contrasts"], contrast=name, marker=marker)
                 cells.append(f"{interval(row, sign=True)}{_mark(row['verdict'])}")
-            rows.append([f"{_title(study, pair.of)} minus {_title(study, pair.minus)}", marker, *cells])
+            rows.append([f"{title(study, pair.of)} minus {title(study, pair.minus)}", marker, *cells])
     return table(["contrast", "marker", *RULES.values()], rows, words=True) + _STARRED
 
 
 def levels(study: Study, found: Findings) -> str:
     """Lay out what each method reached at the middle, and how its embeddings lie."""
-    return _levels(study, found, MIDDLE)
-
-
-def controls(study: Study, found: Findings) -> str:
-    """Lay out retrieval and AUC with and without signal side by side, of the same methods and seeds."""
-    without = next(
-        (name for name, row in found.items() if row["axis"] == "signal strength" and row["value"] == 0), None
-    )
-    if without is None:
-        return _ABSENT
     rows = []
     for row in found[MIDDLE][PRIMARY]["levels"]:
-        other = _one(found[without][PRIMARY]["levels"], marker=row["marker"], method=row["method"])
-        if other:
-            cells = [f"{one['recall_1']:.3f}" for one in (row, other)] + [f"{row['chance_1']:.3f}"]
-            cells += [interval({**one, "value": one["auc"]}) for one in (row, other)]
-            rows.append([row["marker"], _title(study, row["method"]), *cells])
-    head = ["marker", "method", "recall@1", "without signal", "chance", "AUC", "AUC without signal"]
-    return table(head, rows)
-
-
-def axes(study: Study, found: Findings) -> str:
-    """Lay out the AUC of every method at every point of every axis, and how much of the point is there."""
-    rows = []
-    for name, point in found.items():
-        if name != MIDDLE:
-            for row in point[PRIMARY]["levels"]:
-                done = f"{point['units']['kept']} of {point['units']['wanted']}"
-                cells = [interval({**row, "value": row["auc"]}), f"{row['seeds']}", done]
-                rows.append(
-                    [f"{point['axis']}: {point['value']:g}", row["marker"], _title(study, row["method"]), *cells]
-                )
-    return table(["point", "marker", "method", "AUC", "seeds", "runs kept"], rows)
-
-
-def _levels(study: Study, found: Findings, point: str) -> str:
-    rows = []
-    for row in found[point][PRIMARY]["levels"]:
         cells = [interval({**row, "value": row["auc"]}), f"{row['pooled_auc']:.3f}", f"{row['weighted_f1']:.3f}"]
-        cells += [
-            f"{row['recall_1']:.3f} ({row['chance_1']:.3f})",
-            f"{row['alignment']:+.3f}",
-            f"{row['cosine_he']:.3f}",
-        ]
-        rows.append([row["marker"], _title(study, row["method"]), *cells, f"{row['epoch']:g}"])
-    head = [
-        "marker",
-        "method",
-        "AUC within folds",
-        "pooled",
-        "weighted F1",
-        "recall@1 (chance)",
-        "alignment",
-        "two H&E",
-    ]
-    return table([*head, "epoch"], rows)
+        cells += [f"{row['recall_1']:.3f} ({row['chance_1']:.3f})", signed(row["alignment"])]
+        rows.append(
+            [row["marker"], title(study, row["method"]), *cells, f"{row['cosine_he']:.3f}", f"{row['epoch']:g}"]
+        )
+    names = ("AUC within folds", "pooled", "weighted F1", "recall@1 (chance)", "alignment", "two H&E", "epoch")
+    return table(["marker", "method", *names], rows)
 
 
-def _along(study: Study, found: Findings) -> pd.DataFrame:
-    """Levels of every point whose axis also holds the middle, and of the middle there."""
-    rows = []
-    for axis, value in middles(study).items():
-        points = [point for point in found.values() if point["axis"] == axis]
-        there = {(row["marker"], row["method"]) for point in points for row in point[PRIMARY]["levels"]}
-        for point in [found[MIDDLE] | {"value": value}, *points] if points else []:
-            for row in point[PRIMARY]["levels"]:
-                if (row["marker"], row["method"]) in there:
-                    rows.append({"axis": axis, "value": float(point["value"]), **row})
-    return pd.DataFrame(rows)
-
-
-def _rows(found: Findings) -> list[dict[str, Any]]:
+def contrasts(found: Findings) -> list[dict[str, Any]]:
+    """Give the rows of the contrasts at the middle, under the primary rule."""
     rows: list[dict[str, Any]] = found[MIDDLE][PRIMARY]["contrasts"]
     return rows
 
 
-def _one(rows: Iterable[Mapping[str, Any]], **keys: str) -> dict[str, Any]:
+def one_of(rows: Iterable[Mapping[str, Any]], **keys: str) -> dict[str, Any]:
+    """Find the first row that holds these values; an empty one where none does."""
     return next((dict(row) for row in rows if all(row[key] == value for key, value in keys.items())), {})
 
 
-def _title(study: Study, method: str) -> str:
+def title(study: Study, method: str) -> str:
+    """Name a method as the tables do."""
     return plain(study.methods[method].title)
 
 

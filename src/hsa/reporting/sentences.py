@@ -15,7 +15,6 @@ from hsa.reporting.tables import (
     signed,
     titles_of,
 )
-from hsa.study.provenance import VERSIONS
 from hsa.study.study import Study
 
 
@@ -64,7 +63,7 @@ def lead(summary: Summary, study: Study, nuisance: str = "") -> str:
     settled = f"it does for {better} of {count} stains and predicts worse for {worse}; the rest is open"
     if not better + worse:
         settled = f"none of {count} stains settles it" if count > 1 else "this cohort does not settle it"
-    slides = f"the simulated slides of *{plain(study.title)}*" if study.cohort.kind == "virtual" else "these slides"
+    slides = f"the simulated slides of *{plain(study.title)}*" if study.simulated else "these slides"
     said = [
         f"On {slides} an H&E slide finds its own IHC section first among those of its test fold in {found} of cases "
         f"with the full method, in {before} with the baseline.",
@@ -146,15 +145,6 @@ def mapped(summary: Summary) -> str:
         f"{total} test slides are scored, each with the model that has not seen it; the last two columns rest on "
         f"positive and on negative ones among them ({'; '.join(counts)}).\n"
     )
-
-
-def made(summary: Summary) -> str:
-    """Say what a kept summary tells of how it was made, and what it does not."""
-    meta = summary["provenance"]
-    versions = ", ".join(f"{name} {meta[name]}" for name in VERSIONS if meta.get(name))
-    commit = f"commit `{meta['commit']}`" if meta.get("commit") else "at which commit, it does not say"
-    changed = ", with changes that were not committed" if meta.get("clean") is False else ""
-    return f"`{meta['study']}`: {versions}; {commit}{changed}.\n"
 
 
 def spanned(values: list[float]) -> str:

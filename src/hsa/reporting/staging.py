@@ -163,7 +163,7 @@ def _parameter_table(study: Study, marker: str, source: Path, made_by: Mapping[s
     )
     return "\n".join(
         [
-            *([simulated, ""] if study.cohort.kind == "virtual" else []),
+            *([simulated, ""] if study.simulated else []),
             "| parameter | this page | default | meaning |",
             "|---|---|---|---|",
             *rows,

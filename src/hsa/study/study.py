@@ -101,6 +101,11 @@ class Study(Section):
         """The first training seed: that of draws which concern no single run, such as bootstrap samples."""
         return self.seeds[0]
 
+    @property
+    def simulated(self) -> bool:
+        """Whether its tissue is simulated, whole slides or tiles; else its slides are read from disk."""
+        return self.cohort.kind != "manifest"
+
     def located(self, path: str | None) -> str | None:
         """Give a path of the study file, which is relative to that file, as an absolute one; None stays None."""
         return None if path is None else str((self.file.resolve().parent / path).resolve())

@@ -1,4 +1,4 @@
-"""Figures of an experiment: its contrasts, and what methods reach along its axes."""
+"""Figures of an experiment: its contrasts, what methods reach along its axes, and how its signal was calibrated."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -81,4 +81,31 @@ def along_axes(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for ax in axes.flat:
         entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     fig.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=2)
+    return fig
+
+
+def calibrated(shifts: pd.DataFrame, shares: pd.DataFrame) -> Figure:
+    """Draw how the strength and the size of a focus were chosen.
+
+    Args:
+        shifts: shift, tile_auc, plain_auc, other_auc, chosen.
+        shares: share, mean_auc, attention_auc, chosen.
+    """
+    fig, (left, right) = panels(1, 2, height=3.2, sharey=True)
+    drawn = {
+        left: (shifts, "shift", {"plain_auc": "against plain", "other_auc": "against other foci", "tile_auc": "both"}),
+        right: (shares, "share", {"mean_auc": "mean of the tiles", "attention_auc": "gated attention"}),
+    }
+    inks = {"tile_auc": INK, "plain_auc": "#6699CC", "other_auc": "#AA4466"}
+    inks |= {"mean_auc": colour("mean_pool"), "attention_auc": colour("abmil")}
+    for ax, (table, column, lines) in drawn.items():
+        at = np.arange(len(table))
+        for name, label in lines.items():
+            ax.plot(at, table[name], "o-", color=inks[name], linewidth=1.4, markersize=4.5, label=label)
+            ax.plot(at[table["chosen"]], table[name][table["chosen"]], "o", mfc="none", mec=INK, markersize=11)
+        ax.axhline(0.5, color=GREY, linewidth=1, linestyle=DASHES)
+        ax.set_xticks(at, [f"{value:g}" for value in table[column]])
+        ax.legend(loc="best")
+    left.set(xlabel="shift of a focus, SD", ylabel="AUC", title="Tiles")
+    right.set(xlabel="share of tiles in foci", title="Bags")
     return fig
