@@ -42,7 +42,7 @@ environment: .venv/.ready  ## make .venv with the tested versions
 	@touch $@
 
 book: environment  ## run the study (STUDY=virtual) and build the book: a quarter of an hour on 2 cores, seconds if nothing changed
-	@$(SNAKEMAKE) --config "study=$$STUDY" "threads=$(CORES)" -- all
+	@$(SNAKEMAKE) --config "study=$$STUDY" "threads=$(CORES)" methods=5 -- all
 	@$(RUN) hsa.cli show --study "$$STUDY"
 
 SNAKEMAKE = $(RUN) snakemake --snakefile workflow/Snakefile --cores "$(CORES)" --rerun-incomplete \

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from hsa.files import REPOSITORY
+from hsa.study.study import load
 
 ODD = re.search(r"[^\w./+-]", str(REPOSITORY)) is not None
 SUBMIT = """#!/bin/sh
@@ -88,7 +89,16 @@ def test_on_one_machine_one_job_renders_and_one_encodes_on_all_cores(study):
     assert "--share" not in run.stdout
 
 
-@pytest.mark.parametrize("wrong", ["shares=0", "threads=1.5"])
+def test_a_job_trains_several_methods_where_asked_to_and_each_of_them_once(study):
+    ways = list(load(study).methods)
+    for each, jobs in (("1", len(ways)), ("2", -(-len(ways) // 2)), ("50", 1)):
+        run = snakemake(study, "--cores", "2", "numbers", "--dry-run", "--printshellcmds", config=[f"methods={each}"])
+        told = [line for line in run.stdout.splitlines() if "hsa.cli train " in line]
+        assert len(told) == jobs, run.stderr[-2000:]
+        assert sorted(re.findall(r"--method (\w+)", " ".join(told))) == sorted(ways)
+
+
+@pytest.mark.parametrize("wrong", ["shares=0", "threads=1.5", "methods=0"])
 def test_a_wrong_number_is_told(study, wrong):
     run = snakemake(study, "--cores", "1", "numbers", "--dry-run", config=[wrong])
     assert run.returncode and f"--config {wrong}: give a whole number" in run.stdout + run.stderr

@@ -86,16 +86,17 @@ def tune(
 def train(
     study: StudyOption = "virtual",
     stain: StainOption = None,
-    method: Annotated[str | None, typer.Option("--method", help="default: all of the study")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="may be repeated; default: all")] = None,
     seed: SeedOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Fit one method on every fold and embed all slides. An interrupted run goes on where it stopped."""
+    """Fit methods on every fold and embed all slides. An interrupted run goes on where it stopped."""
     from hsa.pipeline import steps
 
     chosen = load(study, seed)
+    names = [chosen.require_method(name) for name in method or chosen.methods]
     for marker in markers_of(chosen, stain):
-        for name in chosen.methods if method is None else [chosen.require_method(method)]:
+        for name in names:
             steps.train(chosen, marker, name, progress=not quiet)
             typer.echo(f"{marker}, {name}: trained, seed {', '.join(map(str, chosen.seeds))}")
 
