@@ -43,8 +43,8 @@ def test_files_lie_beside_the_studies_folder_by_seed_and_marker():
     [
         ("epochs: 25\n", "epoch: 25\n", ["training.epoch", "unknown key", "'epochs'"]),
         ("batch: 12", "batch: many", ["training.batch", "integer", "'many'"]),
-        ("cases: 120", "cases: 3", ["cohort.cases", "20", "3"]),
-        ("cases: 120", "cases: true", ["cohort.cases", "integer"]),
+        ("cases: 100", "cases: 3", ["cohort.cases", "20", "3"]),
+        ("cases: 100", "cases: true", ["cohort.cases", "integer"]),
         ("  strength: 1.0\n", "", ["cohort.strength", "missing"]),
         ("name: virtual", "name: a b", ["name", "'a b'"]),
         ("heads: 4", "heads: 3", ["model", "multiple of heads"]),
