@@ -1,11 +1,13 @@
 import copy
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from hsa.files import write_frame, write_json
 from hsa.pipeline.experiment.kept import Kept, Unit
-from hsa.reporting import experiment, experiment_axes, reference
+from hsa.reporting import experiment, experiment_axes, focus, reference
 from hsa.study.study import load
 
 
@@ -202,3 +204,14 @@ def test_figures_come_with_their_numbers_and_the_middle_stands_on_its_axes(study
     assert sum(line.startswith("signal strength,1.0,P53,full,0.75") for line in rows) == 1
     experiment.draw(study, None, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_focus_is_pictured_with_what_the_experiment_says_of_it(tmp_path):
+    focus.draw(load("focal"), tmp_path)
+    with Image.open(tmp_path / "focus.png") as picture:
+        assert picture.width > 1200
+        shades = np.asarray(picture.convert("RGB")).astype(int)
+    brown = (shades[..., 0] - shades[..., 2] > 60) & (shades[..., 0] < 170)
+    third, half = shades.shape[1] // 3, shades.shape[0] // 2
+    counts = [brown[half:, k * third : (k + 1) * third].mean() for k in range(3)]
+    assert counts[1] > 2 * max(counts[0], counts[2])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hsa.files import REPOSITORY
 from hsa.pipeline.steps.summary import read_summary
-from hsa.reporting import pieces, protocol, reference, speed, staging
+from hsa.reporting import focus, pieces, protocol, reference, speed, staging
 from hsa.study.study import Study
 
 
@@ -23,5 +23,6 @@ def stage_book(study: Study, target: Path) -> None:
     fragments = pieces.fragments(summary, study) | reference.fragments(experiments, summary, study) | pieces.facts()
     fragments |= protocol.fragments(*experiments) | speed.fragments(measured)
     staging.stage(study, REPOSITORY, target, fragments)
+    focus.draw(experiments[0], target / "book" / "_generated")
     reference.draw(experiments, target / "book" / "_generated")
     speed.draw(measured, target / "book" / "_generated")

@@ -5,4 +5,4 @@ one section, in the terms of `nuclei`) -> `render` (what a stain shows) -> `arte
 scanner sees) -> `recipe` (one section from its seeds) -> `scan` (slides on disk, truth table).
 """
 
-__all__ = ["composing", "foci", "markers", "recipe", "scan"]
+__all__ = ["composing", "foci", "markers", "recipe", "scan", "whole"]
