@@ -215,3 +215,12 @@ def test_a_focus_is_pictured_with_what_the_experiment_says_of_it(tmp_path):
     third, half = shades.shape[1] // 3, shades.shape[0] // 2
     counts = [brown[half:, k * third : (k + 1) * third].mean() for k in range(3)]
     assert counts[1] > 2 * max(counts[0], counts[2])
+
+
+def test_subgroups_are_told_and_those_that_are_too_small_named(study, found):
+    assert "holds no results" in experiment_axes.subgroups(study, found)
+    row = {"subgroup": "least tumour, a third", "marker": "P53", "n": 33, "value": 0.02, "low": -0.1, "high": 0.14}
+    found["middle"]["subgroups"] = [row, row | {"marker": "Ki-67", "value": None}]
+    told = experiment_axes.subgroups(study, found)
+    assert "| least tumour, a third | P53 | 33 | +0.020 [\N{MINUS SIGN}0.100, +0.140] |" in told
+    assert "| Ki-67 | 33 | too few |" in told

@@ -37,7 +37,7 @@ Rings mark what was chosen.
 
 def fragments(study: Study, found: Findings | None) -> dict[str, str]:
     """Write the pieces of the book that tell what surrounds the answer: file name -> Markdown."""
-    pieces = (controls, permuted, deals, axes, along)
+    pieces = (controls, permuted, deals, subgroups, axes, along)
     made = {f"{study.name}_{piece.__name__}.md": piece(study, found) if found else ABSENT for piece in pieces}
     return made | {f"{study.name}_made.md": made_of(study), f"{study.name}_calibration.md": calibration(study)}
 
@@ -101,6 +101,20 @@ def deals(study: Study, found: Findings) -> str:
                 what = f"{title(study, pair.of)} minus {title(study, pair.minus)}"
                 rows.append([f"{axis} (middle: {value:g})", row["marker"], what, *cells, scatter, str(len(values))])
     return table(["what is dealt", "marker", "contrast", "lowest", "highest", "SD", "deals"], rows) if rows else ABSENT
+
+
+def subgroups(study: Study, found: Findings) -> str:
+    """Lay out what alignment brings in subgroups of the middle that the simulation knows."""
+    rows = [
+        [
+            row["subgroup"],
+            row["marker"],
+            str(row["n"]),
+            "too few" if row["value"] is None else interval(row, sign=True),
+        ]
+        for row in found[MIDDLE].get("subgroups", [])
+    ]
+    return table(["cases", "marker", "number", "difference of AUC"], rows, words=True) if rows else ABSENT
 
 
 def axes(study: Study, found: Findings) -> str:

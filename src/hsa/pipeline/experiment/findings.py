@@ -11,8 +11,9 @@ from typing import Any
 from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation import contrasts
+from hsa.pipeline.experiment import subgroups
 from hsa.pipeline.experiment.kept import Kept
-from hsa.pipeline.experiment.points import points
+from hsa.pipeline.experiment.points import MIDDLE, points
 from hsa.study.study import Study
 
 RULES = ("validated", "last", "published")
@@ -24,7 +25,7 @@ def find(study: Study, kept: Kept) -> dict[str, Any]:
 
     Returns:
         Name of a point -> "axis", "value", "units" (how many are kept and wanted), and for each rule of selection
-        "contrasts" and "levels": lists of rows (`hsa.evaluation.contrasts`).
+        "contrasts" and "levels": lists of rows (`hsa.evaluation.contrasts`); at the middle "subgroups", too.
     """
     folds, found = kept.folds(), {}
     for point in points(study):
@@ -40,6 +41,8 @@ def find(study: Study, kept: Kept) -> dict[str, Any]:
                 "contrasts": contrasts.compare(cases, study.contrasts, rule).to_dict("records"),
                 "levels": contrasts.levels(cases, here, rule).to_dict("records"),
             }
+        if point.name == MIDDLE:
+            row["subgroups"] = subgroups.rows(point.study, cases)
         found[point.name] = row
     return found
 
