@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import nbformat
@@ -7,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from hsa.errors import InputError
 from hsa.files import REPOSITORY
-from hsa.reporting import staging
+from hsa.reporting import experiment_axes, reference, speed, staging
 from hsa.study.study import ManifestCohort, load
 
 
@@ -119,3 +120,17 @@ def test_a_new_stage_replaces_the_old_as_a_whole(study, chapter, tmp_path):
     assert len(list(target.glob("notebooks/*/*.ipynb"))) == 3 * len(staging.CHAPTERS)
     assert (target / "book" / "_generated" / "short.md").read_text() == "told"
     assert not list(target.rglob("__pycache__"))
+
+
+def test_options_of_figures_stand_in_one_line_where_a_second_would_become_a_caption(summary, study):
+    experiments = reference.studies()
+    made = reference.fragments(experiments, summary, study) | speed.fragments(
+        REPOSITORY / "benchmarks" / "results.json"
+    )
+    texts = {path.name: path.read_text() for path in (REPOSITORY / "book").glob("*.md")} | made
+    texts |= {"axes": experiment_axes._AXES, "calibration": experiment_axes._CALIBRATION, "short": reference._SHORT}
+    for name, text in texts.items():
+        for figure in re.findall(r"^```\{+figure\}+.*?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            head, _, caption = figure.partition("\n\n")
+            assert all(line.startswith(":") for line in head.splitlines()), f"{name}: {head}"
+            assert caption.strip(), name

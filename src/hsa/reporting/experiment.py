@@ -29,8 +29,8 @@ _CONTRASTS = """```{{figure}} _generated/{name}_contrasts.png
 :name: fig-{name}-contrasts
 :alt: A panel for each marker; in each a line for every contrast with its interval, and the verdict in words.
 
-{title}: difference of the AUC within folds for each contrast, with 95 % intervals over cases and training seeds. The
-verdicts are corrected over all contrasts and markers.
+{title}: AUC within folds of {of} minus that of the method that each line names, with 95 % intervals over cases and
+training seeds. The verdicts are corrected over all contrasts and markers.
 ```
 """
 
@@ -51,7 +51,9 @@ def fragments(study: Study, found: Findings | None) -> dict[str, str]:
 
 def shown(study: Study, found: Findings) -> str:
     """Show the contrasts as a figure, which `draw` draws."""
-    return _CONTRASTS.format(name=study.name, title=plain(study.title))
+    of = {pair.of for pair in study.contrasts.values()}
+    what = title(study, of.pop()) if len(of) == 1 else "the method in the first place"
+    return _CONTRASTS.format(name=study.name, title=plain(study.title), of=what)
 
 
 def draw(study: Study, found: Findings | None, target: Path) -> None:

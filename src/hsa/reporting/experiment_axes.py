@@ -15,6 +15,7 @@ from hsa.reporting.experiment import ABSENT, MIDDLE, PRIMARY, Findings, one_of, 
 from hsa.reporting.tables import interval, table
 from hsa.study.study import Study
 
+_DEALT = ("deal of the folds", "cohort", "permuted labels")  # values of these axes have no order
 _AXES = """```{{figure}} _generated/{name}_axes.png
 :name: fig-{name}-axes
 :alt: A panel for each axis and marker; in each a line for every method with its intervals, and a dashed line at chance.
@@ -25,8 +26,7 @@ spaced. Dashed: chance.
 """
 _CALIBRATION = """```{{figure}} _generated/{name}_calibration.png
 :name: fig-{name}-calibration
-:alt: Two panels. Left, the AUC of a classifier of tiles against the shift; right, of the mean and of gated attention
-  against the share of tiles in foci. The chosen values are marked.
+:alt: Two panels: AUC of a classifier of tiles by shift, and of whole bags by the share in foci. The chosen are ringed.
 
 {title}: how strong and how large a focus is, chosen by the rule of {{doc}}`protocol` on cases of another seed. Left: a
 linear classifier of tiles, foci of the marker against other tumour tiles. Right: whole bags at the chosen shift.
@@ -90,7 +90,7 @@ def deals(study: Study, found: Findings) -> str:
     rows = []
     for axis, value in middles(study).items():
         points = [point for point in found.values() if point["axis"] == axis]
-        if axis not in ("deal of the folds", "cohort") or not points:
+        if axis not in _DEALT[:2] or not points:
             continue
         for name, pair in study.contrasts.items():
             for row in (row for row in points[0][PRIMARY]["contrasts"] if row["contrast"] == name):
@@ -179,7 +179,7 @@ def _along(study: Study, found: Findings) -> pd.DataFrame:
     """Levels of every point whose axis also holds the middle, and of the middle there."""
     rows: list[Mapping[str, Any]] = []
     for axis, value in middles(study).items():
-        points = [point for point in found.values() if point["axis"] == axis]
+        points = [point for point in found.values() if point["axis"] == axis and axis not in _DEALT]
         there = {(row["marker"], row["method"]) for point in points for row in point[PRIMARY]["levels"]}
         for point in [found[MIDDLE] | {"value": value}, *points] if points else []:
             for row in point[PRIMARY]["levels"]:

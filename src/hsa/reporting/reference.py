@@ -18,9 +18,9 @@ _SHORT = """
 :name: fig-short
 :alt: A panel for each cohort and marker; in each the contrasts with their intervals, and the verdict in words.
 
-What alignment brings, what it is worth that the pairs are true, and whether the method beats the mean of the tiles:
-differences of the AUC within folds, with 95 % intervals over cases and training seeds. {doc}`reference` shows every
-contrast.
+The full method minus three others: what alignment brings, what it is worth that the pairs are true, and whether the
+method beats the mean of the tiles. Differences of the AUC within folds, with 95 % intervals over cases and training
+seeds. {doc}`reference` shows every contrast.
 ```
 """
 
