@@ -107,14 +107,14 @@ def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
     assert len(pages) > 30
     parts = yaml.safe_load((target / "book" / "_toc.yml").read_text())["parts"]
     code = [c["file"] for part in parts for c in part["chapters"] if part["caption"] == "For developers"]
-    others = {*ELSEWHERE, *(f"{Path(file).name}.md" for file in code)}  # of the software, not of a cohort
+    others = {*ELSEWHERE, "reforms.md", *(f"{Path(file).name}.md" for file in code)}  # of the software, not of a cohort
     for name, text in pages.items():
         if name in others or name.startswith(("focal_", "diffuse_", "imprints")):
             continue
         for part in re.sub(r"^```.*?\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).split("\n\n"):
             if SIMULATED.search(re.sub(r"{doc}`.*?`", "", part)):
                 assert re.search("reference|simulated one|study `virtual`", part), f"{name}: {part}"
-    for name in ("reference.md", "when.md", "virtual_tissue.md"):
+    for name in ("reference.md", "when.md", "virtual_tissue.md", "reforms.md"):
         assert pages[name].split("\n\n")[1].startswith(":::{admonition} Another cohort"), name
     first = pages["introduction.md"]
     assert "on a cohort of slides on disk" in first and "_generated/short.md" in first

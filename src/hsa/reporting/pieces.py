@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from hsa.reporting import design, power, sentences, tables
+from hsa.files import REPOSITORY
+from hsa.reporting import checklist, design, power, sentences, tables
 from hsa.reporting.tables import Summary
 from hsa.study.study import Study
 
@@ -27,11 +28,12 @@ def names(prefix: str = "") -> list[str]:
 
 
 def facts() -> dict[str, str]:
-    """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts."""
+    """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts, a checklist."""
     from hsa.cohorts import public
     from hsa.encoders import registry
 
     found = {"imprints.md": imprints(), "encoders.md": registry.table()}
+    found["tripod_ai.csv"] = checklist.template(REPOSITORY / "book" / "tripod_ai.md")
     return found | {"public_table.md": public.table(), "public_facts.md": public.facts()}
 
 
