@@ -14,6 +14,7 @@ from hsa.reporting.staging import CHAPTERS
 from hsa.virtual.scan import make_cohort
 
 CHAPTER = (REPOSITORY / "book/own_cohort.md").read_text()
+CHECKLIST = (REPOSITORY / "book/tripod_ai.md").read_text()
 
 
 @pytest.fixture
@@ -65,4 +66,6 @@ def test_the_commands_of_the_chapter_run_as_they_stand(folder):
         assert result.exit_code == 0, (chapter, result.exception)
     pictures = {path.stem for path in (folder / "results/mine/seed0/her2/figures").glob("*.png")}
     assert {"labels", "pair", "tiles", "bags", "umap", "heat", "forest", "worklist"} <= pictures
+    promised = set(re.findall(r"`((?:results|slides|studies|predictions)/[^` ]+)`", CHECKLIST))
+    assert len(promised) >= 9 and not [path for path in promised if not (folder / path).exists()]
     assert (folder / "predictions").is_dir() and list((folder / "trident").rglob("*.h5"))

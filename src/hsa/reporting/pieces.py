@@ -28,7 +28,7 @@ def names(prefix: str = "") -> list[str]:
 
 
 def facts() -> dict[str, str]:
-    """Give the pieces of pages that no study changes, by file name: imprints, tile encoders, public cohorts, a checklist."""
+    """Give the pieces that no study changes, by file name: imprints, tile encoders, public cohorts, a checklist."""
     from hsa.cohorts import public
     from hsa.encoders import registry
 
