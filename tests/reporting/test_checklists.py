@@ -134,7 +134,7 @@ def test_a_command_that_is_not_there_is_found(line):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_other_name_is_a_file_of_the_repository_or_a_word_of_the_chapter_on_own_cohorts(page):
     own = (BOOK / "own_cohort.md").read_text()
-    made = re.findall(r"`([^`]+)` of the (?:study|marker|method)\b", PAGES[page])
+    made = re.findall(r"`([^`]+)` of the (?:study|marker|figures|method)\b", PAGES[page])
     for name in code(PAGES[page]):
         if name.startswith(("hsa ", "make ", *MADE)) or name in made:
             continue
