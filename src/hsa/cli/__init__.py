@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import hsa
-from hsa.cli import bags, cohort, slides, study
+from hsa.cli import bags, cohort, slides, study, verify
 
 app = typer.Typer(
     name="hsa",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(study.app)
+app.add_typer(verify.app)
 app.add_typer(slides.app)
 app.add_typer(bags.app, name="bags")
 

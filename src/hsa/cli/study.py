@@ -157,21 +157,6 @@ def calibrate(
 
 @app.command()
 @told
-def verify(study: StudyOption = "focal") -> None:
-    """Reckon every number of an experiment again from its kept cases, and tell which differ."""
-    from hsa.pipeline.experiment import findings
-
-    chosen = load(study)
-    wrong = findings.verify(chosen)
-    for place, written, again in wrong:
-        typer.echo(f"differs: {place}: written {written}, from the cases {again}")
-    if wrong:
-        raise InputError(f"{len(wrong)} numbers in {near(chosen.paths.kept)} are not what their cases say.")
-    typer.echo(f"match: every number of {chosen.name} is what its kept cases say")
-
-
-@app.command()
-@told
 def notebook(
     name: Annotated[str, typer.Argument(help="such as 03_baseline_comparison, or a path")],
     stain: Annotated[str, typer.Option("--stain", help="marker")],
