@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from hsa.files import PACKAGE, REPOSITORY
-from hsa.pipeline import steps
+from hsa.pipeline import again, agreement, steps
 from hsa.reporting import notebooks, tables
 from hsa.reporting.staging import CHAPTERS
 from hsa.study.study import load
@@ -83,6 +83,15 @@ def test_the_results_page_shows_the_numbers_of_the_summary(built, pages):
                 assert set(number) >= {"value", "low", "high", "n"}
                 assert tables.interval(number) in pages["book/results.html"]
         assert summary["alignment"][marker][study.full]["recall_1"]["n"] == summary["cases"][marker]["n"]
+
+
+def test_every_number_is_one_that_is_kept_or_within_what_machines_change(built):
+    study, _ = built
+    kept, tolerances = again.read_kept(load("smoke"))
+    rows = agreement.compare(kept, json.loads(study.paths.summary.read_text()), tolerances.largest)
+    wrong = [f"{row.place}: kept {row.kept}, here {row.again}" for row in rows if row.verdict == "differ"]
+    assert len(rows) > 3000
+    assert not wrong, "\n".join([*wrong[:20], "If that was meant: hsa verify --rerun smoke --keep, and commit it."])
 
 
 def test_glued_numbers_are_those_of_the_evaluation(built):

@@ -87,9 +87,10 @@ def _run_again(study: Study, json: Path | None, keep: bool, workers: int, progre
 
 
 def _table(counts: Mapping[str, Counter], total: Counter) -> list[str]:
-    lines = {"": ("match", "drift", "differ")}
-    lines |= {part: tuple(count[one] for one in lines[""]) for part, count in (*counts.items(), ("all", total))}
-    return [f"{part:<18}" + "".join(f"{cell:>8}" for cell in cells) for part, cells in lines.items()] + [""]
+    verdicts = ("match", "drift", "differ")
+    cells: list[tuple[Any, ...]] = [("", *verdicts)]
+    cells += [(part, *(count[one] for one in verdicts)) for part, count in (*counts.items(), ("all", total))]
+    return [f"{part:<18}" + "".join(f"{cell:>8}" for cell in row) for part, *row in cells] + [""]
 
 
 def _moved(rows: "list[Compared]") -> list[str]:
