@@ -46,7 +46,7 @@ def test_equal_numbers_match(verify):
     lines = found.stdout.splitlines()
     assert lines[0].split() == ["match", "drift", "differ"]
     assert [line.split() for line in lines[1:4]] == [
-        *(["prediction", "3", "0", "0"], ["holm", "1", "0", "0"], ["all", "4", "0", "0"]),
+        *(["holm", "1", "0", "0"], ["prediction", "3", "0", "0"], ["all", "4", "0", "0"]),
     ]
     assert lines[-1] == "match: every number is equal to the kept one"
     assert not verify.ran[0].exists()
@@ -90,7 +90,11 @@ def test_what_is_kept_is_read_before_minutes_are_spent(verify):
 
 def test_a_new_summary_is_kept_where_none_can_be_read(verify, monkeypatch):
     (verify.kept / "summary.json").write_text("{")
-    monkeypatch.setattr(again, "keep", lambda study, folder: write_json(study.paths.kept / "summary.json", SUMMARY))
+    def stand_in(study, folder):
+        write_json(study.paths.kept / "summary.json", SUMMARY)
+        return study.paths.kept / "summary.json"
+
+    monkeypatch.setattr(again, "keep", stand_in)
     assert verify(SUMMARY, "--keep").exit_code == 0
     assert read_json(verify.kept / "summary.json") == SUMMARY
 
