@@ -22,6 +22,7 @@ CALLS = {
     ],
     "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
     "cohorts": [["--slides", "8", "--rounds", "2"]],
+    "drift": [["--study", "<smallest>", "--only", "openblas", "--work", "<pictures>"]],
     "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48", "--px", "1024"]],
     "every": [["--repeats", "1", "--only", "--to", "<results>"]],
     "mask_artefacts": [["--quick"]],
@@ -56,6 +57,14 @@ def results(tmp_path):
 @pytest.fixture
 def slide(make_slide):
     return make_slide(covered=0.8)
+
+
+@pytest.fixture
+def smallest(tiny_study):
+    text = tiny_study.file.read_text().replace("slide_px: 512", "slide_px: 384").replace("epochs: 3", "epochs: 1")
+    text = re.sub(r"  (untrained|abmil): .*\n", "", text).replace("folds: 3}", "folds: 3, bootstrap: 50}")
+    tiny_study.file.write_text(text)
+    return tiny_study.file
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def test_what_is_kept_is_read_before_minutes_are_spent(verify):
 
 def test_a_new_summary_is_kept_where_none_can_be_read(verify, monkeypatch):
     (verify.kept / "summary.json").write_text("{")
+
     def stand_in(study, folder):
         write_json(study.paths.kept / "summary.json", SUMMARY)
         return study.paths.kept / "summary.json"
