@@ -62,7 +62,7 @@ def slide(make_slide):
 @pytest.fixture
 def smallest(tiny_study):
     text = tiny_study.file.read_text().replace("slide_px: 512", "slide_px: 384").replace("epochs: 3", "epochs: 1")
-    text = re.sub(r"  (untrained|abmil): .*\n", "", text).replace("folds: 3}", "folds: 3, bootstrap: 50}")
+    text = re.sub(r"  (untrained|abmil): .*\n", "", text).replace("folds: 3}", "folds: 3, bootstrap: 100}")
     tiny_study.file.write_text(text)
     return tiny_study.file
 
