@@ -95,7 +95,7 @@ def test_retrieval_stands_beside_what_it_is_without_signal(study, found):
         "| P53 | HistoStainAlign (full) | 0.400 | 0.300 | 0.010 | 0.750 [0.730, 0.770] | 0.500 [0.480, 0.520] |" in told
     )
     del found["signal-strength-0"]
-    assert "holds no results" in experiment_axes.controls(study, found)
+    assert experiment_axes.controls(study, found) == ""
 
 
 def test_a_point_that_is_not_finished_says_so(study, found):
@@ -112,14 +112,14 @@ def test_alignment_never_stands_without_what_tells_a_collapse(study, found):
 
 
 def test_labels_that_mean_nothing_are_told_with_their_scatter(study, found):
-    assert "holds no results" in experiment_axes.permuted(study, found)
+    assert experiment_axes.permuted(study, found) == ""
     found["permuted"] = found["signal-strength-0"] | {"axis": "permuted labels", "value": 1.0}
     told = experiment_axes.permuted(study, found)
     assert "| P53 | HistoStainAlign (full) | 0.500 [0.480, 0.520] | 0.010 | 5 |" in told
 
 
 def test_deals_are_told_by_their_lowest_and_highest_and_spread(study, found):
-    assert "holds no results" in experiment_axes.deals(study, found)
+    assert experiment_axes.deals(study, found) == ""
     for value, gain in ((1.0, 0.02), (2.0, -0.04)):
         rows = {"contrasts": [contrast("alignment", "P53", gain, "open")], "levels": []}
         point = {"axis": "deal of the folds", "value": value, "units": {"kept": 1, "wanted": 1}}
@@ -142,7 +142,9 @@ def test_pages_without_results_say_so_and_have_every_piece(study, found, own):
     for room in (experiment, experiment_axes):
         empty = room.fragments(own, None)
         assert set(empty) == set(room.fragments(own, found))
-        assert all("`make study` makes them" in text for text in empty.values())
+    assert "`make study` makes them" in experiment.fragments(own, None)["diffuse_answer.md"]
+    empty = experiment.fragments(own, None) | experiment_axes.fragments(own, None)
+    assert sum(bool(text) for text in empty.values()) == 1
     assert experiment.read(own) is None
     write_json(own.paths.kept / "findings.json", found)
     assert experiment.read(own) == found
@@ -180,7 +182,7 @@ def test_how_runs_were_made_is_told_from_what_is_kept(own):
 
 
 def test_the_calibration_is_shown_with_what_was_chosen(own, tmp_path):
-    assert "holds no results" in experiment_axes.calibration(own)
+    assert experiment_axes.calibration(own) == ""
     shifts = pd.DataFrame(
         {"shift": [1.0, 2.0], "tile_auc": [0.7, 0.91], "plain_auc": [0.7, 0.92], "other_auc": [0.7, 0.9]}
     ).assign(chosen=[False, True])
@@ -218,9 +220,18 @@ def test_a_focus_is_pictured_with_what_the_experiment_says_of_it(tmp_path):
 
 
 def test_subgroups_are_told_and_those_that_are_too_small_named(study, found):
-    assert "holds no results" in experiment_axes.subgroups(study, found)
+    assert experiment_axes.subgroups(study, found) == ""
     row = {"subgroup": "least tumour, a third", "marker": "P53", "n": 33, "value": 0.02, "low": -0.1, "high": 0.14}
     found["middle"]["subgroups"] = [row, row | {"marker": "Ki-67", "value": None}]
     told = experiment_axes.subgroups(study, found)
     assert "| least tumour, a third | P53 | 33 | +0.020 [\N{MINUS SIGN}0.100, +0.140] |" in told
     assert "| Ki-67 | 33 | too few |" in told
+
+
+def test_tables_are_folded_and_a_point_that_is_not_run_says_so(study, found):
+    made = experiment.fragments(study, found) | experiment_axes.fragments(study, found)
+    assert made["diffuse_levels.md"].startswith(
+        "::::{dropdown} Diffuse signal, 500 cases: every method\n:::{container}"
+    )
+    assert made["diffuse_levels.md"].count("::::") == 2
+    assert "`make study` goes on" in made["diffuse_permuted.md"]

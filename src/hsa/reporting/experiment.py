@@ -25,7 +25,9 @@ RULES = {
 }
 _STARRED = "\nAn arrow marks a verdict: corrected over the contrasts and markers, under the rule of its column.\n"
 ABSENT = "*This copy of the book holds no results of this experiment yet. `make study` makes them, or goes on.*\n"
-_CONTRASTS = """```{{figure}} _generated/{name}_contrasts.png
+_CONTRASTS = """### {title}
+
+```{{figure}} _generated/{name}_contrasts.png
 :name: fig-{name}-contrasts
 :alt: A panel for each marker; in each a line for every contrast with its interval, and the verdict in words.
 
@@ -44,9 +46,17 @@ def read(study: Study) -> Findings | None:
 
 
 def fragments(study: Study, found: Findings | None) -> dict[str, str]:
-    """Write the pieces of the book that tell one experiment: file name -> Markdown."""
-    pieces = (answer, shown, answers, rules, levels)
-    return {f"{study.name}_{piece.__name__}.md": piece(study, found) if found else ABSENT for piece in pieces}
+    """Write the pieces of the book that tell one experiment: file name -> Markdown, most empty until it is done."""
+    folded = {answers: "the same numbers as a table", rules: "under three rules", levels: "every method"}
+    made = {"answer": answer(study, found) if found else ABSENT, "shown": shown(study, found) if found else ""}
+    for piece, label in folded.items():
+        made[piece.__name__] = fold(study, label, piece(study, found)) if found else ""
+    return {f"{study.name}_{name}.md": text for name, text in made.items()}
+
+
+def fold(study: Study, label: str, text: str) -> str:
+    """Fold a table under a line that says what it is of."""
+    return f"::::{{dropdown}} {study.title}: {label}\n{text}::::\n"
 
 
 def shown(study: Study, found: Findings) -> str:

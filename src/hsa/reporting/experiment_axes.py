@@ -1,6 +1,6 @@
 """What surrounds the answer of an experiment: its other points, its controls, its calibration, and how it was made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ from hsa.pipeline.experiment.kept import Kept
 from hsa.pipeline.experiment.points import middles
 from hsa.reporting import figures
 from hsa.reporting.design import plain
-from hsa.reporting.experiment import ABSENT, MIDDLE, PRIMARY, Findings, one_of, title
+from hsa.reporting.experiment import MIDDLE, PRIMARY, Findings, fold, one_of, title
 from hsa.reporting.tables import interval, table
 from hsa.study.study import Study
 
+_LATER = "*Not run yet: `make study` goes on with it.*\n"
 _DEALT = ("deal of the folds", "cohort", "permuted labels")  # values of these axes have no order
-_AXES = """```{{figure}} _generated/{name}_axes.png
+_AXES = """## {title}
+
+```{{figure}} _generated/{name}_axes.png
 :name: fig-{name}-axes
 :alt: A panel for each axis and marker; in each a line for every method with its intervals, and a dashed line at chance.
 
@@ -24,7 +27,9 @@ _AXES = """```{{figure}} _generated/{name}_axes.png
 spaced. Dashed: chance.
 ```
 """
-_CALIBRATION = """```{{figure}} _generated/{name}_calibration.png
+_CALIBRATION = """## How the signal in foci was set
+
+```{{figure}} _generated/{name}_calibration.png
 :name: fig-{name}-calibration
 :alt: Two panels: AUC of a classifier of tiles by shift, and of whole bags by the share in foci. The chosen are ringed.
 
@@ -37,9 +42,11 @@ Rings mark what was chosen.
 
 def fragments(study: Study, found: Findings | None) -> dict[str, str]:
     """Write the pieces of the book that tell what surrounds the answer: file name -> Markdown."""
-    pieces = (controls, permuted, deals, subgroups, axes, along)
-    made = {f"{study.name}_{piece.__name__}.md": piece(study, found) if found else ABSENT for piece in pieces}
-    return made | {f"{study.name}_made.md": made_of(study), f"{study.name}_calibration.md": calibration(study)}
+    made = {"made": made_of(study), "calibration": calibration(study), "along": along(study, found) if found else ""}
+    for piece, label in _FOLDED.items():
+        text = piece(study, found) if found else ""
+        made[piece.__name__] = fold(study, label, text) if text else _LATER if found else ""
+    return {f"{study.name}_{name}.md": text for name, text in made.items()}
 
 
 def draw(study: Study, found: Findings | None, target: Path) -> None:
@@ -65,7 +72,7 @@ def controls(study: Study, found: Findings) -> str:
             cells += [interval({**one, "value": one["auc"]}) for one in (row, other)]
             rows.append([row["marker"], title(study, row["method"]), *cells])
     head = ["marker", "method", "recall@1", "without signal", "chance", "AUC", "AUC without signal"]
-    return table(head, rows) if rows else ABSENT
+    return table(head, rows) if rows else ""
 
 
 def permuted(study: Study, found: Findings) -> str:
@@ -82,7 +89,7 @@ def permuted(study: Study, found: Findings) -> str:
         if point["axis"] == "permuted labels"
         for row in point[PRIMARY]["levels"]
     ]
-    return table(["marker", "method", "AUC", "SD over deals", "deals"], rows) if rows else ABSENT
+    return table(["marker", "method", "AUC", "SD over deals", "deals"], rows) if rows else ""
 
 
 def deals(study: Study, found: Findings) -> str:
@@ -100,7 +107,7 @@ def deals(study: Study, found: Findings) -> str:
                 scatter = f"{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
                 what = f"{title(study, pair.of)} minus {title(study, pair.minus)}"
                 rows.append([f"{axis} (middle: {value:g})", row["marker"], what, *cells, scatter, str(len(values))])
-    return table(["what is dealt", "marker", "contrast", "lowest", "highest", "SD", "deals"], rows) if rows else ABSENT
+    return table(["what is dealt", "marker", "contrast", "lowest", "highest", "SD", "deals"], rows) if rows else ""
 
 
 def subgroups(study: Study, found: Findings) -> str:
@@ -114,7 +121,7 @@ def subgroups(study: Study, found: Findings) -> str:
         ]
         for row in found[MIDDLE].get("subgroups", [])
     ]
-    return table(["cases", "marker", "number", "difference of AUC"], rows, words=True) if rows else ABSENT
+    return table(["cases", "marker", "number", "difference of AUC"], rows, words=True) if rows else ""
 
 
 def axes(study: Study, found: Findings) -> str:
@@ -128,19 +135,19 @@ def axes(study: Study, found: Findings) -> str:
                 what = f"{point['axis']}: {point['value']:g}"
                 rows.append([what, row["marker"], title(study, row["method"]), *cells, str(row["seeds"]), done])
     head = ["point", "marker", "method", "AUC", "recall@1", "two H&E", "seeds", "runs kept"]
-    return table(head, rows) if rows else ABSENT
+    return table(head, rows) if rows else ""
 
 
 def along(study: Study, found: Findings) -> str:
     """Show the axes as a figure, which `draw` draws."""
-    return ABSENT if _along(study, found).empty else _AXES.format(name=study.name, title=plain(study.title))
+    return "" if _along(study, found).empty else _AXES.format(name=study.name, title=plain(study.title))
 
 
 def calibration(study: Study) -> str:
     """Show the calibration as a figure, which `draw` draws, and say what was chosen."""
     found = _calibrated(study)
     if found is None:
-        return ABSENT
+        return ""
     shift, share = (table[table["chosen"]].iloc[0] for table in found)
     return _CALIBRATION.format(name=study.name, title=plain(study.title)) + (
         f"\nAt a shift of {shift['shift']:g} SD a classifier of tiles reaches an AUC of {shift['tile_auc']:.3f}; with "
@@ -153,7 +160,7 @@ def made_of(study: Study) -> str:
     """Say how the kept runs were made: how many, of which code, when, how long, on what."""
     records = [record["made"] for record in Kept(study.paths.kept).units.values()]
     if not records:
-        return ABSENT
+        return ""
     commits = list(dict.fromkeys(str(one["commit"])[:7] for one in records))
     clean = "from a clean tree" if all(one["clean"] for one in records) else "**not all from a clean tree**"
     dates = sorted(str(one["date"])[:10] for one in records)
@@ -186,3 +193,12 @@ def _along(study: Study, found: Findings) -> pd.DataFrame:
                 if (row["marker"], row["method"]) in there:
                     rows.append({"axis": axis, "value": float(point["value"]), **row})
     return pd.DataFrame(rows)
+
+
+_FOLDED: dict[Callable[[Study, Findings], str], str] = {
+    controls: "with and without signal",
+    permuted: "labels that mean nothing",
+    deals: "other deals of the folds, other cohorts",
+    subgroups: "subgroups",
+    axes: "every point and method",
+}
