@@ -71,7 +71,12 @@ def write_frame(path: str | Path, frame: "pd.DataFrame") -> None:
     """Write a frame as CSV or Parquet, by the suffix of `path`, whole or not at all."""
     with replacing(path) as temporary:
         if temporary.suffix == ".parquet":
-            frame.to_parquet(temporary, index=False)
+            # Half the size: the bytes of a number are kept apart, as those of its exponent resemble their neighbours.
+            floats = [name for name, kind in frame.dtypes.items() if kind.kind == "f"]
+            others = [name for name in frame if name not in floats]
+            frame.to_parquet(
+                temporary, index=False, compression="zstd", use_dictionary=others, use_byte_stream_split=floats
+            )
         else:
             frame.to_csv(temporary, index=False)
 
