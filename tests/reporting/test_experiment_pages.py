@@ -50,7 +50,11 @@ def judge(found, name, marker, verdict):
 
 
 def test_what_is_not_settled_is_called_open(study, found):
-    assert "it is **open** whether alignment changes" in experiment.answer(study, found)
+    said = experiment.answer(study, found)
+    assert said.endswith("it is **open** whether alignment changes the prediction from H&E, in every marker.\n")
+    judge(found, "pairing", "Ki-67", "higher")
+    said = experiment.answer(study, found)
+    assert said.endswith("in every marker. True pairs score higher than shuffled ones (Ki-67).\n")
 
 
 @pytest.mark.parametrize(("word", "verb"), [("higher", "**helps**"), ("lower", "**harms**")])
@@ -147,7 +151,14 @@ def test_pages_without_results_say_so_and_have_every_piece(study, found, own):
     assert sum(bool(text) for text in empty.values()) == 1
     assert experiment.read(own) is None
     write_json(own.paths.kept / "findings.json", found)
-    assert experiment.read(own) == found
+    assert experiment.read(own).keys() == found.keys()
+    for rows in found["middle"]["validated"].values():
+        rows.reverse()
+    write_json(own.paths.kept / "findings.json", found)
+    told = experiment.read(own)["middle"]["validated"]["contrasts"]
+    assert [(row["marker"], row["contrast"]) for row in told] == [
+        (marker, name) for marker in ("P53", "Ki-67") for name in ("alignment", "pairing")
+    ]
 
 
 def test_nothing_is_concluded_before_every_run_of_the_middle_is_there(found, own):

@@ -38,11 +38,19 @@ training seeds. The verdicts are corrected over all contrasts and markers.
 
 
 def read(study: Study) -> Findings | None:
-    """Read what is found of a study; None until all runs of its middle are there."""
+    """Read what is found of a study, in its own order; None until all runs of its middle are there."""
     path = study.paths.kept / "findings.json"
     found = read_json(path) if path.is_file() else {}
     there = found.get(MIDDLE, {"units": {"kept": 0, "wanted": 1}})["units"]
-    return found if there["kept"] >= there["wanted"] else None
+    if there["kept"] < there["wanted"]:
+        return None
+    places = [*study.markers, *study.methods, *study.contrasts]
+    for point in found.values():
+        for rows in (rows for rule in RULES for rows in point[rule].values()):
+            rows.sort(
+                key=lambda row: (places.index(row["marker"]), places.index(row.get("method", row.get("contrast"))))
+            )
+    return found
 
 
 def fragments(study: Study, found: Findings | None) -> dict[str, str]:
@@ -90,7 +98,13 @@ def answer(study: Study, found: Findings) -> str:
     settled = {word for word in alignment.values() if word != "open"}
     where = f"*{plain(study.title)}*"
     if not settled:
-        return f"In {where} it is **open** whether alignment changes the prediction from H&E, in every marker.\n"
+        said = f"In {where} it is **open** whether alignment changes the prediction from H&E, in every marker."
+        parts = [
+            f"True pairs score {word} than shuffled ones ({_listed(there)})."
+            for word in ("higher", "lower")
+            if (there := [marker for marker, one in pairing.items() if one == word])
+        ]
+        return " ".join([said, *parts]) + "\n"
     if len(settled) == 2:
         told = "; ".join(f"{marker}: {word}" for marker, word in alignment.items())
         return f"In {where} alignment moves the prediction in opposite directions: {told}.\n"
