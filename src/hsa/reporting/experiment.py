@@ -100,9 +100,9 @@ def answer(study: Study, found: Findings) -> str:
     if not settled:
         said = f"In {where} it is **open** whether alignment changes the prediction from H&E, in every marker."
         parts = [
-            f"True pairs score {word} than shuffled ones ({_listed(there)})."
+            f"True pairs score {word} than shuffled ones ({_listed(where_so)})."
             for word in ("higher", "lower")
-            if (there := [marker for marker, one in pairing.items() if one == word])
+            if (where_so := [marker for marker, one in pairing.items() if one == word])
         ]
         return " ".join([said, *parts]) + "\n"
     if len(settled) == 2:
