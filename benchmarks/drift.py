@@ -6,7 +6,7 @@ The study is run from nothing to its summary, and again in each of `WAYS`: as on
 choose other kernels, with other numbers of threads, and with the network of the tile encoder computed otherwise. Kept
 are the largest deviation between any two of these runs, for each family of numbers, and the summary of the first. A
 way that cannot change slides or bags takes those of the first run: `shares`. Runs come one after the other, some CPU
-minutes each; interrupted, it goes on where it stopped.
+minutes each. What they gave is written after each; interrupted, it goes on where it stopped.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from every import machine
 
 from hsa import files
 from hsa.pipeline import again, agreement
+from hsa.pipeline.stamps import stamp
 from hsa.study.provenance import provenance
 from hsa.study.study import Study, load
 
@@ -54,19 +55,6 @@ WAYS = {
     FIRST: Way(),
     "threads": Way(dict.fromkeys(SINGLE, "2"), {"intra_op_num_threads": 2}, 2, "slides"),
     "torch": Way({"ATEN_CPU_CAPABILITY": "default"}, shares="bags"),
-    "openblas": Way({"OPENBLAS_CORETYPE": "Haswell"}, shares="bags"),
-    "onnx": Way(onnx={"graph_optimization_level": 0}, shares="slides"),
-    "avx2": Way(
-        {
-            "ATEN_CPU_CAPABILITY": "avx2",
-            "OPENBLAS_CORETYPE": "Haswell",
-            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-            "ONEDNN_MAX_CPU_ISA": "AVX2",
-            "NPY_DISABLE_CPU_FEATURES": NEWEST,
-            "NUMBA_CPU_NAME": "haswell",
-        },
-        {"graph_optimization_level": 2},  # without the layout of its kernels for AVX
-    ),
     "oldest": Way(
         {
             "ATEN_CPU_CAPABILITY": "default",
@@ -78,6 +66,19 @@ WAYS = {
         },
         {"graph_optimization_level": 1},
     ),
+    "avx2": Way(
+        {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "OPENBLAS_CORETYPE": "Haswell",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "NPY_DISABLE_CPU_FEATURES": NEWEST,
+            "NUMBA_CPU_NAME": "haswell",
+        },
+        {"graph_optimization_level": 2},  # without the layout of its kernels for AVX
+    ),
+    "onnx": Way(onnx={"graph_optimization_level": 0}, shares="slides"),
+    "openblas": Way({"OPENBLAS_CORETYPE": "Haswell"}, shares="bags"),
 }
 
 
@@ -101,6 +102,8 @@ def made(study: Study, name: str, work: Path) -> Study:
     way, folder = WAYS[name], work / name
     here = study.model_copy(update={"file": folder / again.FILE, "bags": None})
     first = study.model_copy(update={"file": work / FIRST / again.FILE, "bags": None})
+    if here.paths.summary.is_file() and files.read_json(here.paths.summary)["stamp"] == stamp(study, "summary"):
+        return here
     for part in {"": [], "slides": ["cohort"], "bags": ["cohort", "bags"]}[way.shares]:
         if not (here.paths.data / part).is_dir():
             shutil.copytree(first.paths.data / part, here.paths.data / part)
@@ -133,9 +136,11 @@ def main() -> None:
     names = [FIRST, *(name for name in WAYS if name != FIRST and (given.only is None or name in given.only))]
     summaries: list[dict[str, Any]] = []
     runs: dict[str, dict[str, Any]] = {}
+    largest: dict[str, float] = {}
     print(f"{'way':<10} {'equal':>7} {'moved':>7}  slides bags")
     for name in names:
         here = made(study, name, work)
+        again.keep(study, work / FIRST)
         summaries.append(files.read_json(here.paths.summary))
         rows = agreement.compare(summaries[0], summaries[-1], {})
         moved = Counter(row.verdict != "match" for row in rows)
@@ -148,12 +153,11 @@ def main() -> None:
         }
         same = ["same" if runs[name][key] == runs[FIRST][key] else "other" for key in ("slides", "bags")]
         print(f"{name:<10} {moved[False]:>7} {moved[True]:>7}  {same[0]:<6} {same[1]}", flush=True)
-    largest = agreement.deviations(summaries)
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    by = provenance(study, date=date, cpu=machine()["cpu"], cores=machine()["cores"])
-    told = {"study": study.name, "largest": largest, "runs": runs, "provenance": by}
-    again.keep(study, work / FIRST)
-    files.write_json(study.paths.kept / "tolerances.json", told)
+        largest = agreement.deviations(summaries)
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        by = provenance(study, date=date, cpu=machine()["cpu"], cores=machine()["cores"])
+        told = {"study": study.name, "largest": largest, "runs": runs, "provenance": by}
+        files.write_json(study.paths.kept / "tolerances.json", told)
     print(f"{sum(apart > 0 for apart in largest.values())} of {len(largest)} families of numbers moved")
     print(f"kept in {study.paths.kept}")
 
