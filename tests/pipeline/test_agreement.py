@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hsa.errors import InputError
-from hsa.pipeline.agreement import FLOOR, compare, counts, deviations, family, leaves, names_of
+from hsa.pipeline.agreement import FLOOR, compare, counts, deviations, family, names_of
 
 SUMMARY = {
     "prediction": {"P53": {"full": {"roc_auc": {"value": 0.75, "n": 30, "seed_sd": None}}, "mean": {}}},
@@ -53,20 +53,20 @@ def test_a_changed_last_bit_has_drifted():
 
 
 def test_a_changed_number_differs_and_its_place_is_named():
-    row = row_of(changed(0.76, *AUC), {"prediction/roc_auc/value": 0.004, "prediction/roc_auc/n": 1.0})
+    row = row_of(changed(0.76, *AUC), {"roc_auc/value": 0.004, "roc_auc/n": 1.0})
     assert (row.place, row.verdict, row.kept, row.again) == ("/".join(AUC), "differ", 0.75, 0.76)
     assert row.tolerance == 0.008 and row.apart == pytest.approx(0.01)
 
 
 def test_within_twice_what_was_seen_a_number_has_drifted():
-    largest = {"prediction/roc_auc/value": 0.0051}
+    largest = {"roc_auc/value": 0.0051}
     assert row_of(changed(0.76, *AUC), largest).verdict == "drift"
     assert row_of(changed(29, *AUC[:-1], "n"), largest).verdict == "differ"  # another family
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "0.75", True, [], {}])
 def test_what_is_no_finite_number_in_place_of_one_differs(value):
-    row = row_of(changed(value, *AUC), {"prediction/roc_auc/value": 1e9})
+    row = row_of(changed(value, *AUC), {"roc_auc/value": 1e9})
     assert (row.place, row.verdict, row.why) == ("/".join(AUC), "differ", "no two finite numbers")
 
 
@@ -88,13 +88,28 @@ def test_a_missing_and_a_new_key_differ():
     assert (row.place, row.kept, row.again, row.why) == ("holm/delong/HER2", None, 0.5, "not kept")
 
 
-def test_a_family_is_over_markers_methods_and_rows():
-    names = names_of(SUMMARY)
-    assert names == {"P53", "full", "mean"}
-    assert {family(place, names) for place, _ in leaves(SUMMARY)} == {
-        *("prediction/roc_auc/value", "prediction/roc_auc/n", "prediction/roc_auc/seed_sd", "prediction"),
-        *("maps/*", "holm/delong", "published"),
-    }
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("prediction/P53/full/roc_auc/value", "roc_auc/value"),
+        ("difference/HER2/metrics/roc_auc/value", "roc_auc/value"),
+        ("prediction/P53/full/roc_auc/n", "roc_auc/n"),
+        ("cases/P53/n", "cases/n"),
+        ("maps/P53/full/0", "maps/*"),
+        ("difference/P53/wilcoxon/positives/median", "wilcoxon/median"),
+        ("difference/P53/wilcoxon/negatives/statistic", "statistic"),
+        ("difference/P53/wilcoxon/positives/p", "p"),
+        ("against_baseline/P53/full/p", "p"),
+        ("holm/wilcoxon_negatives/P53", "p"),
+        ("prediction/P53", "prediction"),
+    ],
+)
+def test_a_family_is_what_is_measured_in_whatever_part_of_whatever_marker_and_method(place, told):
+    assert family(place, names_of(SUMMARY) | {"HER2"}) == told
+
+
+def test_names_are_those_of_markers_and_methods():
+    assert names_of(SUMMARY) == {"P53", "full", "mean"}
 
 
 def test_parts_of_another_form_than_a_summary_has_give_no_names():
@@ -104,8 +119,8 @@ def test_parts_of_another_form_than_a_summary_has_give_no_names():
 def test_deviations_are_the_largest_between_any_two_runs():
     runs = [SUMMARY, changed(0.76, *AUC), changed(0.74, *AUC), changed(0.5 + 1e-9, "maps", "P53", "full", 0)]
     found = deviations(runs)
-    assert found["prediction/roc_auc/value"] == pytest.approx(0.02)
-    assert found["maps/*"] == pytest.approx(1e-9) and found["holm/delong"] == 0
+    assert found["roc_auc/value"] == pytest.approx(0.02)
+    assert found["maps/*"] == pytest.approx(1e-9) and found["p"] == 0
     with pytest.raises(InputError, match="published/P53: yes, no"):
         deviations([SUMMARY, changed("no", "published", "P53")])
 

@@ -21,6 +21,8 @@ FLOOR = 1e-6  # of the number, or of 1 where it is smaller
 _OF_MAKING = ("provenance", "stamp")  # what made a summary, no result of it
 _BY_METHOD = ("prediction", "ceiling", "alignment", "maps")  # parts: marker -> method -> what is told of it
 
+_HALVES = ("positives", "negatives")  # of the cases, tested apart
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -106,8 +108,15 @@ def names_of(summary: Mapping[str, Any]) -> frozenset[str]:
 
 
 def family(place: str, names: frozenset[str]) -> str:
-    """Name the family of a number: its place without marker and method, and with `*` for the row of a list."""
-    return "/".join("*" if key.isdigit() else key for key in place.split("/") if key not in names)
+    """Name the family of a number: what it measures, in whatever part of the summary, of whatever marker and method.
+
+    Where two scores that are all but equal change places, a test of ranks jumps; in which test that happens is chance.
+    So all p-values are one family, corrected ones too, and all statistics of such tests are one.
+    """
+    keys = ["*" if key.isdigit() else key for key in place.split("/") if key not in names and key not in _HALVES]
+    if keys[0] == "holm" or keys[-1] == "p":
+        return "p"
+    return "statistic" if keys[-1] == "statistic" else "/".join(keys[-2:])
 
 
 def counts(rows: Sequence[Compared]) -> dict[str, Counter[Verdict]]:
