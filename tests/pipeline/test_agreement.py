@@ -102,6 +102,7 @@ def test_a_missing_and_a_new_key_differ():
         ("against_baseline/P53/full/p", "p"),
         ("holm/wilcoxon_negatives/P53", "p"),
         ("prediction/P53", "prediction"),
+        ("full/P53", "full"),
     ],
 )
 def test_a_family_is_what_is_measured_in_whatever_part_of_whatever_marker_and_method(place, told):

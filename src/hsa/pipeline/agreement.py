@@ -113,7 +113,8 @@ def family(place: str, names: frozenset[str]) -> str:
     Where two scores that are all but equal change places, a test of ranks jumps; in which test that happens is chance.
     So all p-values are one family, corrected ones too, and all statistics of such tests are one.
     """
-    keys = ["*" if key.isdigit() else key for key in place.split("/") if key not in names and key not in _HALVES]
+    part, *inner = place.split("/")
+    keys = [part, *("*" if key.isdigit() else key for key in inner if key not in names and key not in _HALVES)]
     if keys[0] == "holm" or keys[-1] == "p":
         return "p"
     return "statistic" if keys[-1] == "statistic" else "/".join(keys[-2:])
