@@ -15,6 +15,7 @@ __all__ = [
     "heatmaps",
     "logistic",
     "metrics",
+    "partners",
     "pointing",
     "power",
     "predictions",

@@ -4,4 +4,4 @@ A cohort with its bags and one method of a study come in; out go a model a fold,
 it.
 """
 
-__all__ = ["epoch", "fit", "follow", "seen", "start", "terms", "trial", "tuning"]
+__all__ = ["epoch", "fit", "follow", "seen", "start", "terms", "tile_pairs", "trial", "tuning"]
