@@ -2,8 +2,8 @@
 
 python benchmarks/real_pairs.py [FOLDER] [--to book/reference/real]     minutes on one core
 
-FOLDER (or HSA_REAL_PAIRS) holds manifest.json and registered pictures of H&E and IHC; pictures are read, never kept. The
-design below was committed before the first run on real pictures; `git log` on this file tells when.
+FOLDER (or HSA_REAL_PAIRS) holds manifest.json and registered pictures of H&E and IHC; pictures are read, never kept.
+The design below was committed before the first run on real pictures; `git log` on this file tells when.
 
 Question. Tiles of an H&E picture look for their own IHC tile among the tiles of the same picture. Does a contrastive
 loss on tile pairs of other slides make them find it more often than the frozen encoder does, and is it the pairing that
@@ -17,17 +17,17 @@ Unit and folds. The unit is the picture. Which pictures are of one slide is not 
 share the slide's score. So a fold leaves out all pictures of a score: no slide lies on both sides.
 
 Features. The frozen encoder `lite0-mid`, 256 px tiles at the picture's own resolution. Training: four grids a picture,
-shifted by half a tile; within a grid no tiles overlap. Test: the first grid. Of each picture and stain the mean over its
-tiles is taken off; then features are divided by their deviation within the training pictures, stain by stain. Neither
-uses a pair of a test picture.
+shifted by half a tile; within a grid no tiles overlap. Test: the first grid. Of each picture and stain the mean over
+its tiles is taken off; then features are divided by their deviation within the training pictures, stain by stain.
+Neither uses a pair of a test picture.
 
 Arms. `raw`: the encoder's features as they are. `frozen`: standardised as above. `aligned`: then a linear map a stain
 (`hsa.training.tile_pairs`), which begins as the identity, trained with InfoNCE on own pairs. `shuffled`: the same, same
 seeds, with the IHC tiles dealt anew within each grid.
 
-Settings, fixed beforehand: those of `hsa.training.tile_pairs.Settings` (temperature 0.1, 20 epochs, AdamW at 3e-4, decay
-0.1, dropout 0.2), chosen on made-up features in which both stains mix a common part differently; ten seeds. Beside
-them, with the first three seeds and for no verdict: temperatures 0.03, 0.1, 0.3 by 5, 20, 60 epochs, all shown.
+Settings, fixed beforehand: those of `hsa.training.tile_pairs.Settings` (temperature 0.1, 20 epochs, AdamW at 3e-4,
+decay 0.1, dropout 0.2), chosen on made-up features in which both stains mix a common part differently; ten seeds.
+Beside them, with the first three seeds and for no verdict: temperatures 0.03, 0.1, 0.3 by 5, 20, 60 epochs, all shown.
 
 Measures. Top-1, which decides; mean reciprocal rank beside it; mean of both directions and of the seeds, picture by
 picture. Chance is 1 / tiles. Interval: t over pictures; beside it t over scores, for pictures of a score may be of one

@@ -1,5 +1,7 @@
 """Fixtures of general use."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from hsa.bags.bag import Bag, write_bag
 from hsa.cohorts.cohort import Cohort
@@ -61,6 +64,28 @@ def make_slide(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_tiff(path, pixels, mpp, levels)
+
+    return make
+
+
+@pytest.fixture
+def make_pairs(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a folder of registered pairs, four patches and a section, and gives its path."""
+
+    def make(**changes: dict) -> Path:
+        folder, entries = tmp_path / "pairs", []
+        folder.mkdir()
+        for number, label in enumerate(("1+", "1+", "3+", "3+", None)):
+            entry: dict = {"id": f"p{number}", "kind": "patch" if label else "section", "marker": "HER2"}
+            entry |= {"label": label, "dataset": "made up"}
+            for stain in ("he", "ihc"):
+                path = folder / f"p{number}_{stain}.png"
+                picture = tissue_picture(512, 0.9, number)
+                Image.fromarray(picture if stain == "he" else 255 - picture[..., ::-1] // 2).save(path)
+                entry[stain] = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            entries.append(entry | changes.get(entry["id"], {}))
+        (folder / "manifest.json").write_text(json.dumps(entries))
+        return folder
 
     return make
 

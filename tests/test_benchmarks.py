@@ -30,6 +30,7 @@ CALLS = {
     "masks": [["--stains", "haematoxylin, pale", "--pictures", "<pictures>"]],
     "readers": [["--repeats", "1", "--side", "1024"]],
     "reading": [["<slide>", "--rounds", "1"]],
+    "real_pairs": [["<pairs>", "--to", "<results>", "--seeds", "1", "--few", "0"]],
     "rendering": [["--px", "256", "--cases", "1"]],
     "verdict_null": [["--studies", "1", "--cases", "60", "--seeds", "2", "--contrasts", "2"]],
     "slide_encoders": [["step", "--rounds", "1"], ["long", "--tiles", "20"], ["fit", "--cases", "20", "--epochs", "2"]],
@@ -52,6 +53,11 @@ def pictures(tmp_path):
 @pytest.fixture
 def results(tmp_path):
     return tmp_path / "results.json"
+
+
+@pytest.fixture
+def pairs(make_pairs):
+    return make_pairs()
 
 
 @pytest.fixture

@@ -84,8 +84,8 @@ def gain(wide: pd.DataFrame, of: str, minus: str) -> dict[str, Any]:
         minus: the other.
 
     Returns:
-        value, low, high, n: mean difference of the images and its t-based 95 % interval; verdict: higher, lower or open,
-        by that interval; groups: the same four numbers with the means of groups as units (None for a single group).
+        value, low, high, n: mean difference of the images and its t-based 95 % interval; verdict: higher, lower or
+        open, by that interval; groups: the same four numbers with the means of groups as units (None for one group).
     """
     differences = wide[of] - wide[minus]
     found: dict[str, Any] = dict(mean_interval(differences))

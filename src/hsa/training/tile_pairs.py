@@ -42,13 +42,11 @@ class StainMaps(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.he, self.ihc = (nn.Linear(dim, dim, bias=False) for _ in range(2))
-        for change in (self.he, self.ihc):
-            nn.init.zeros_(change.weight)
+        self.he, self.ihc = (nn.Parameter(torch.zeros(dim, dim)) for _ in range(2))
 
     def forward(self, he: Tensor, ihc: Tensor) -> tuple[Tensor, Tensor]:
         """Map the features of both stains."""
-        return he + self.he(he), ihc + self.ihc(ihc)
+        return he + he @ self.he, ihc + ihc @ self.ihc
 
     @torch.inference_mode()
     def mapped(self, he: np.ndarray, ihc: np.ndarray) -> Grid:
