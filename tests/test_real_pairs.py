@@ -52,7 +52,7 @@ def test_pictures_of_different_size_are_refused(script, make_pairs):
     folder = make_pairs()
     Image.new("RGB", (512, 600)).save(folder / "p0_ihc.png")
     entry = {"id": "p0", "he": {"file": "p0_he.png"}, "ihc": {"file": "p0_ihc.png"}}
-    with pytest.raises(InputError, match="entry p0: pictures of .* give registered squares"):
+    with pytest.raises(InputError, match=r"entry p0: pictures of .* give registered squares"):
         script["grids"](folder, entry, ENCODER)
 
 
