@@ -112,7 +112,7 @@ def fit(
     rng, generator = np.random.default_rng([seed, 0]), torch.Generator().manual_seed(seed)
     maps = StainMaps(images[0][0][0].shape[1])
     tensors = [[(_tensor(he), _tensor(ihc)) for he, ihc in grids] for grids in images]
-    optimiser = torch.optim.AdamW(maps.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(maps.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
     for epoch in range(1, settings.epochs + 1):
         orders = [rng.permutation(len(grids)) for grids in tensors]
         for step in range(max(map(len, orders))):
