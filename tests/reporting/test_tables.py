@@ -5,7 +5,7 @@ from hsa import files
 from hsa.errors import InputError
 from hsa.evaluation import categories
 from hsa.files import REPOSITORY
-from hsa.reporting import pieces, prescreening_tables, protocol, reference, sentences, speed, tables
+from hsa.reporting import pieces, prescreening_tables, protocol, real_tissue, reference, sentences, speed, tables
 from hsa.study.settings import Marker
 from hsa.study.study import ManifestCohort
 
@@ -147,6 +147,7 @@ def test_every_fragment_that_a_page_includes_is_written(study, summary):
     experiments = reference.studies()
     made = {*pieces.fragments(summary, study), *reference.fragments(experiments, summary, study), *pieces.facts()}
     made |= {*speed.fragments(REPOSITORY / "benchmarks" / "results.json"), *protocol.fragments(*experiments)}
+    made |= {*real_tissue.fragments(REPOSITORY / "book" / "reference" / "real")}
     for page in (REPOSITORY / "book").glob("*.md"):
         for line in page.read_text().splitlines():
             if "_generated/" in line and line.endswith(".md"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hsa.files import REPOSITORY
 from hsa.pipeline.steps.summary import read_summary
-from hsa.reporting import focus, pieces, protocol, reference, speed, staging
+from hsa.reporting import focus, pieces, protocol, real_tissue, reference, speed, staging
 from hsa.study.study import Study
 
 
@@ -21,8 +21,10 @@ def stage_book(study: Study, target: Path) -> None:
     summary, experiments = read_summary(study), reference.studies()
     measured = REPOSITORY / "benchmarks" / "results.json"
     fragments = pieces.fragments(summary, study) | reference.fragments(experiments, summary, study) | pieces.facts()
-    fragments |= protocol.fragments(*experiments) | speed.fragments(measured)
+    real = REPOSITORY / "book" / "reference" / "real"
+    fragments |= protocol.fragments(*experiments) | speed.fragments(measured) | real_tissue.fragments(real)
     staging.stage(study, REPOSITORY, target, fragments)
     focus.draw(experiments[0], target / "book" / "_generated")
     reference.draw(experiments, target / "book" / "_generated")
+    real_tissue.draw(real, target / "book" / "_generated")
     speed.draw(measured, target / "book" / "_generated")
