@@ -79,10 +79,7 @@ def test_settings_beside_enter_no_answer_and_are_shown_whole(keep):
 
 def test_limits_and_making_are_told_from_what_was_kept(keep):
     made = real_tissue.fragments(keep())
-    assert (
-        "6 pictures (BCI), one stain beside H&E (HER2), slides of 3 scores, 16 tiles of 256 px"
-        in made["real_limits.md"]
-    )
+    assert "6 pictures (BCI), beside H&E in HER2, of slides of 3 scores; 16 tiles of 256 px" in made["real_limits.md"]
     assert "trains on 4 pictures, 49 tiles in each" in made["real_limits.md"]
     assert "Made on 2026-11-27 at commit `abcdef0`, in 7 minutes (3 of CPU time), with 3 seeds." in made["real_made.md"]
     unclean = real_tissue.fragments(keep(clean=False))["real_made.md"]

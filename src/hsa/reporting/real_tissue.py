@@ -113,8 +113,8 @@ def limits(kept: Kept) -> str:
     tiles = kept.main["tiles"]
     trained = [int(pictures.sum() - n) for n in pictures]
     return (
-        f"{pictures.sum()} pictures ({', '.join(kept.run.source)}), one stain beside H&E ({', '.join(kept.run.marker)}), "
-        f"slides of {len(pictures)} scores, {_span(tiles.min(), tiles.max())} tiles of {kept.run.tile_px} px a picture. "
+        f"{pictures.sum()} pictures ({', '.join(kept.run.source)}), beside H&E in {', '.join(kept.run.marker)}, of "
+        f"slides of {len(pictures)} scores; {_span(tiles.min(), tiles.max())} tiles of {kept.run.tile_px} px a picture. "
         f"A fold trains on {_span(min(trained), max(trained))} pictures, {kept.run.training_tiles} tiles in each.\n"
     )
 
