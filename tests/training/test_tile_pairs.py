@@ -86,6 +86,7 @@ def test_grids_hold_no_tiles_that_overlap():
     found = offsets(1024, 256)
     assert [len(grid) for grid in found] == [16, 12, 12, 9]
     assert found[0][:5] == [(0, 0), (256, 0), (512, 0), (768, 0), (0, 256)]
+    assert [grid[0] for grid in found] == [(0, 0), (128, 0), (0, 128), (128, 128)]
     for grid in found:
         assert all(
             abs(ax - bx) >= 256 or abs(ay - by) >= 256 for ax, ay in grid for bx, by in grid if (ax, ay) != (bx, by)

@@ -112,9 +112,10 @@ def limits(kept: Kept) -> str:
     pictures = kept.main.groupby("group")["image"].nunique()
     tiles = kept.main["tiles"]
     trained = [int(pictures.sum() - n) for n in pictures]
+    stains, sources = ", ".join(kept.run.marker), ", ".join(kept.run.source)
     return (
-        f"{pictures.sum()} pictures ({', '.join(kept.run.source)}), beside H&E in {', '.join(kept.run.marker)}, of "
-        f"slides of {len(pictures)} scores; {_span(tiles.min(), tiles.max())} tiles of {kept.run.tile_px} px a picture. "
+        f"{pictures.sum()} pictures ({sources}), beside H&E in {stains}, of slides of {len(pictures)} scores; "
+        f"{_span(tiles.min(), tiles.max())} tiles of {kept.run.tile_px} px a picture. "
         f"A fold trains on {_span(min(trained), max(trained))} pictures, {kept.run.training_tiles} tiles in each.\n"
     )
 
