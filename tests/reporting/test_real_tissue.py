@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,6 +64,19 @@ def test_a_gain_by_pairing_is_said_with_its_numbers(keep):
 def test_harm_and_an_open_answer_are_said_as_such(keep, levels, scatter, begins, pairing):
     said = told(keep(levels, scatter))
     assert said.startswith(begins) and pairing in said
+
+
+def test_what_dealt_pairs_cost_is_said_where_they_cost(keep):
+    cost = "Training on pairs dealt anew lowers the retrieval of the frozen encoder (\N{MINUS SIGN}0.050 ["
+    assert cost in told(keep(scatter=0.0))
+    assert "Training on pairs dealt anew lowers" not in told(keep({"shuffled": 0.4}))
+
+
+def test_the_smallest_difference_that_is_told_is_half_the_interval(keep):
+    said = told(keep({"aligned": 0.3}, 0.05))
+    low, high = re.search(r"a difference of \S+ \[(\S+), (\S+)\]", said).groups()
+    half = (float(high) - float(low.replace("\N{MINUS SIGN}", "-"))) / 2
+    assert float(re.search(r"less than about (\S+) is", said)[1]) == pytest.approx(half, abs=0.0011)
 
 
 def test_a_frozen_encoder_at_chance_is_not_praised(keep):
