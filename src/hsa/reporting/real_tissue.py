@@ -207,7 +207,7 @@ def _cost(wide: pd.DataFrame) -> str:
         return ""
     return (
         " Training on pairs dealt anew lowers the retrieval of the frozen encoder "
-        f"({interval(number, sign=True)}): that is what fitting maps to so few pictures costs by itself."
+        f"({interval(number, sign=True)}): the maps can do harm where there is nothing to learn."
     )
 
 
