@@ -84,7 +84,7 @@ def read(folder: Path) -> Kept | None:
     if not path.is_file():
         return None
     run = read_record(folder / "run.json", Run, _REMEDY)
-    rows = pd.read_csv(path, dtype={"group": str, "seed": "Int64", "epochs": "Int64"})
+    rows = pd.read_csv(path, dtype={"group": "str", "seed": "Int64", "epochs": "Int64"})
     if lost := sorted(_COLUMNS - set(rows)):
         raise InputError(f"{path}: no column {lost[0]!r}. {_REMEDY}")
     trained = rows["arm"].isin(["aligned", "shuffled"])
