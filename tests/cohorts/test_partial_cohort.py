@@ -113,7 +113,7 @@ def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
             continue
         for part in re.sub(r"^```.*?\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).split("\n\n"):
             if SIMULATED.search(re.sub(r"{doc}`.*?`", "", part)):
-                assert re.search("reference|simulated one|study `virtual`", part), f"{name}: {part}"
+                assert re.search("reference|simulated one|study `virtual`|experiment", part), f"{name}: {part}"
     for name in ("reference.md", "when.md", "virtual_tissue.md", "reforms.md"):
         assert pages[name].split("\n\n")[1].startswith(":::{admonition} Another cohort"), name
     first = pages["introduction.md"]

@@ -42,7 +42,8 @@ def test_every_setting_that_is_tried_is_shown_whole(study):
 def test_the_middle_stands_once_and_every_other_point_has_its_seeds(study):
     told = protocol.places(study)
     assert told.count("| the middle |") == 1
-    assert f"| the middle | 10 | {len(study.methods)} | {10 * 3 * len(study.methods)} |" in told
+    runs = len(study.seeds) * len(study.markers) * len(study.methods)
+    assert f"| the middle | {len(study.seeds)} | {len(study.methods)} | {runs} |" in told
     assert "| permuted labels: 1 | 20 | 4 | 240 |" in told
 
 

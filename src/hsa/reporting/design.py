@@ -118,7 +118,7 @@ def truth(study: Study) -> str:
 def published(study: Study, *others: Study) -> str:
     """Lay the published settings beside those of a study and of others, each once."""
     both = list({one.name: one for one in (study, *others)}.values())
-    names = [f"`{one.name}`" for one in both]
+    names = [f"`{one.name}`" if one is study else f"experiment `{one.name}`" for one in both]
     known = {
         "cohort": "private, gastrointestinal and lung",
         "tile encoder": "Prov-GigaPath, 1536-d",
