@@ -124,7 +124,11 @@ def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
     assert "fig-short" not in pages["short.md"]
     assert pages["cohort.md"].startswith("**The cohort is that of the study `real`**: A cohort as real ones are.")
     assert "No number on any page of this book" not in pages["public_cohorts.md"]
-    assert [part["caption"] for part in parts][:3] == ["The study", "HER2", "Experiments on simulated tissue"]
+    assert [part["caption"] for part in parts][:3] == [
+        "The study",
+        "HER2",
+        "Experiments on simulated tissue, and a check on real tissue",
+    ]
 
 
 @pytest.mark.slow
