@@ -96,5 +96,5 @@ def test_what_is_kept_of_the_smoke_study_is_whole_and_of_one_kind():
     }
     assert set(tolerances.largest) == numbers
     record = read_json(study.paths.kept / "tolerances.json")
-    assert record["runs"].keys() >= {"first", "threads", "torch"} and record["provenance"]["commit"]
+    assert record["runs"].keys() >= {"first", "threads", "torch", "oldest", "avx2"} and record["provenance"]["commit"]
     assert summary["provenance"]["clean"] and record["provenance"]["clean"]
