@@ -69,7 +69,7 @@ def slide(make_slide):
 def smallest(tiny_study):
     text = tiny_study.file.read_text().replace("slide_px: 512", "slide_px: 384").replace("epochs: 3", "epochs: 1")
     text = re.sub(r"  (untrained|abmil): .*\n", "", text).replace("folds: 3}", "folds: 3, bootstrap: 100}")
-    tiny_study.file.write_text(text)
+    tiny_study.file.write_text(f"{text}tiles: {{min_tissue: 0.25}}\n")
     return tiny_study.file
 
 

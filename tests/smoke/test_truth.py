@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from hsa.pipeline import steps
-from hsa.reporting import chapter_sentences, design
+from hsa.reporting import chapter_sentences, design, experiment, reference
 from hsa.reporting.staging import CHAPTERS
 
 pytestmark = pytest.mark.smoke
@@ -37,10 +37,14 @@ def test_the_verdict_of_a_chapter_is_a_paragraph_with_the_numbers_of_the_evaluat
         assert "what all of that does together" in text
 
 
-def test_the_first_page_leads_with_its_number_beside_the_one_without_signal(pages):
+def test_the_first_page_leads_with_the_answer_of_every_experiment_that_is_done(pages):
     text = words(pages["book/introduction.html"])
     assert "The cohort is virtual tissue" in text and "{only}" not in text
-    assert text.index("finds its own IHC section first") < text.index("whose markers leave nothing in H&E")
+    found = [(study, experiment.read(study)) for study in reference.studies()]
+    done = [re.sub(r"[*\n]", "", experiment.answer(*one)) for one in found if one[1]]
+    assert done and all(answer in text for answer in done)
+    other = words(pages["book/reference.html"])
+    assert all(answer in other for answer in done)
 
 
 def test_the_results_page_tells_what_alignment_alone_is_worth_or_that_it_cannot_be_told(built, pages):
