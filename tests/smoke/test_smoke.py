@@ -91,11 +91,7 @@ def test_every_number_is_one_that_is_kept_or_within_what_machines_change(built):
     rows = agreement.compare(kept, json.loads(study.paths.summary.read_text()), tolerances.largest)
     wrong = [f"{row.place}: kept {row.kept}, here {row.again}" for row in rows if row.verdict == "differ"]
     assert len(rows) > 3000
-    # On a processor that was not tried, a rank or two may turn; code that changes numbers changes most of them.
-    assert all(row.apart is not None for row in rows if row.verdict == "differ")
-    assert len(wrong) < 0.02 * len(rows), "\n".join(
-        [*wrong[:20], "If that was meant: hsa verify --rerun smoke --keep, and commit it."]
-    )
+    assert not wrong, "\n".join([*wrong[:20], "If that was meant: hsa verify --rerun smoke --keep, and commit it."])
 
 
 def test_glued_numbers_are_those_of_the_evaluation(built):
