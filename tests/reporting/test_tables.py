@@ -113,28 +113,28 @@ def test_the_verdict_names_what_the_mean_of_the_tiles_reaches(summary):
 
 
 def test_the_tables_say_what_the_summary_says(study, summary):
-    made = pieces.fragments(summary, study, "x_")
-    assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["x_prediction.md"]
-    assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["x_more_metrics.md"]
-    assert "| P53 | +0.021 [−0.031, +0.072] | +0.021 [−0.031, +0.072] |" in made["x_difference.md"]
-    assert "| P53 | 0.345 (0.800) | < 0.001 (0.900) | 0.250 (0.950) |" in made["x_difference.md"]
-    assert "0.500 (0.042) | 0.810 |" in made["x_alignment.md"]
-    assert made["x_published.md"].count("0.735") == 2, "of the full method, where the paper has it"
-    assert "0.400 [0.300, 0.500] (0.53)" in made["x_maps.md"]
-    assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] | 0.040 | 0.025 |" in made["x_power.md"]
-    assert "| +0.030 [−0.010, +0.070] |" in made["x_ablation.md"] and "Classification only" not in made["x_ablation.md"]
+    made = pieces.fragments(summary, study)
+    assert "| *Oracle: true morphology* | 0.712 [0.611, 0.813]" in made["prediction.md"]
+    assert "| 0.712 [0.611, 0.813] | 0.123 |" in made["more_metrics.md"]
+    assert "| P53 | +0.021 [−0.031, +0.072] | +0.021 [−0.031, +0.072] |" in made["difference.md"]
+    assert "| P53 | 0.345 (0.800) | < 0.001 (0.900) | 0.250 (0.950) |" in made["difference.md"]
+    assert "0.500 (0.042) | 0.810 |" in made["alignment.md"]
+    assert made["published.md"].count("0.735") == 2, "of the full method, where the paper has it"
+    assert "0.400 [0.300, 0.500] (0.53)" in made["maps.md"]
+    assert "| 30 | 47% | 0.111 | +0.020 [−0.040, +0.080] | 0.040 | 0.025 |" in made["power.md"]
+    assert "| +0.030 [−0.010, +0.070] |" in made["ablation.md"] and "Classification only" not in made["ablation.md"]
     summary["against_baseline"]["P53"]["full"]["roc_auc"] = number(0.03, 0.01, 0.05)
     assert "| +0.030 [+0.010, +0.050]* |" in tables.ablation(summary)
     assert tables._scored(number(0.4, 0.3, 0.5) | {"chance": 0.5}) == "0.400 [0.300, 0.500]"
     assert tables._scored({"n": 0, "value": None}) == "none"
-    assert not any("seeds" in made[f"x_{name}.md"] for name in ("prediction", "difference"))
+    assert not any("seeds" in made[f"{name}.md"] for name in ("prediction", "difference"))
     several = summary | {"provenance": summary["provenance"] | {"seeds": [0, 1]}}
     several["prediction"]["P53"]["full"]["roc_auc"]["seed_sd"] = 0.0217
     assert "| 0.712 [0.611, 0.813] | 0.022 |" in tables.prediction(several)
     several["difference"]["P53"]["metrics"]["roc_auc"] |= {"seeds": 2, "seed_sd": 0.01}
     assert "| +0.021 [−0.031, +0.072] | [−0." in tables.difference(several)
-    assert "| Gated attention (ABMIL) | +0.030 [−0.010, +0.070] |" in made["x_ablation.md"]
-    order = [line.split(" | ")[0] for line in made["x_ablation.md"].splitlines()]
+    assert "| Gated attention (ABMIL) | +0.030 [−0.010, +0.070] |" in made["ablation.md"]
+    order = [line.split(" | ")[0] for line in made["ablation.md"].splitlines()]
     assert order.index("| Mean-pooled tiles") < order.index("| HistoStainAlign (full)")
 
 
@@ -148,10 +148,14 @@ def test_every_fragment_that_a_page_includes_is_written(study, summary):
     made = {*pieces.fragments(summary, study), *reference.fragments(experiments, summary, study), *pieces.facts()}
     made |= {*speed.fragments(REPOSITORY / "benchmarks" / "results.json"), *protocol.fragments(*experiments)}
     made |= {*real_tissue.fragments(REPOSITORY / "book" / "reference" / "real")}
-    for page in (REPOSITORY / "book").glob("*.md"):
-        for line in page.read_text().splitlines():
-            if "_generated/" in line and line.endswith(".md"):
-                assert line.split("_generated/")[1] in made
+    included = {
+        line.split("_generated/")[1]
+        for page in (REPOSITORY / "book").glob("*.md")
+        for line in page.read_text().splitlines()
+        if "_generated/" in line and line.endswith(".md")
+    }
+    assert included <= made
+    assert {*pieces.fragments(summary, study)} <= included, "what no page shows"
 
 
 def test_pre_screening_tables_show_shares_and_counts():

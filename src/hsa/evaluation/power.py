@@ -1,4 +1,4 @@
-"""Which difference of two AUCs a study can see, and how many cases it takes, before the study is run."""
+"""Which difference of two AUCs a study can see, before the study is run."""
 
 import math
 
@@ -79,52 +79,6 @@ def detectable_difference(
     if excess(most) < 0:
         raise InputError(f"power: {cases} cases cannot tell any AUC from {auc} with power {power}; add cases.")
     return float(brentq(excess, 0, most))
-
-
-def cases_needed(
-    difference: float,
-    prevalence: float,
-    auc: float = 0.75,
-    correlation: float = 0.6,
-    power: float = 0.8,
-    level: float = 0.05,
-) -> int:
-    """Compute how many cases a two-sided DeLong test needs to detect an AUC difference.
-
-    The inverse of `detectable_difference`.
-
-    Args:
-        difference: the AUC of the better method less `auc`.
-        prevalence: share of positive cases.
-        auc: AUC of the worse method.
-        correlation: r, of the two AUC estimates.
-        power: chance that the test rejects when the difference is real.
-        level: chance that it rejects when there is none.
-
-    Returns:
-        The smallest number of cases with which the difference is detected.
-
-    Raises:
-        InputError: an argument is out of range.
-    """
-    _check(prevalence, auc, correlation, power, level)
-    if not 0 < difference <= 1 - auc:
-        raise InputError(f"power: difference is {difference}; it must be above 0 and at most 1 - auc = {1 - auc:.3f}.")
-    reach = norm.ppf(1 - level / 2) + norm.ppf(power)
-
-    def seen(cases: int) -> bool:
-        classes = cases * prevalence, cases * (1 - prevalence)
-        base, other = auc_variance(auc, *classes), auc_variance(auc + difference, *classes)
-        return difference >= float(reach) * math.sqrt(base + other - 2 * correlation * math.sqrt(base * other))
-
-    low = math.ceil(2 / min(prevalence, 1 - prevalence))
-    high = low
-    while not seen(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if seen(middle) else (middle, high)
-    return high
 
 
 def _check(prevalence: float, auc: float, correlation: float, power: float, level: float) -> None:

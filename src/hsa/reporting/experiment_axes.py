@@ -16,7 +16,8 @@ from hsa.reporting.tables import interval, table
 from hsa.study.study import Study
 
 _LATER = "*Not run yet: `make study` goes on with it.*\n"
-_DEALT = ("deal of the folds", "cohort", "permuted labels")  # values of these axes have no order
+_LUCK = ("deal of the folds", "cohort")  # axes whose points differ by chance alone
+_UNORDERED = (*_LUCK, "permuted labels")
 _AXES = """## {title}
 
 ```{{figure}} _generated/{name}_axes.png
@@ -97,7 +98,7 @@ def deals(study: Study, found: Findings) -> str:
     rows = []
     for axis, value in middles(study).items():
         points = [point for point in found.values() if point["axis"] == axis]
-        if axis not in _DEALT[:2] or not points:
+        if axis not in _LUCK or not points:
             continue
         for name, pair in study.contrasts.items():
             for row in (row for row in points[0][PRIMARY]["contrasts"] if row["contrast"] == name):
@@ -186,7 +187,7 @@ def _along(study: Study, found: Findings) -> pd.DataFrame:
     """Levels of every point whose axis also holds the middle, and of the middle there."""
     rows: list[Mapping[str, Any]] = []
     for axis, value in middles(study).items():
-        points = [point for point in found.values() if point["axis"] == axis and axis not in _DEALT]
+        points = [point for point in found.values() if point["axis"] == axis and axis not in _UNORDERED]
         there = {(row["marker"], row["method"]) for point in points for row in point[PRIMARY]["levels"]}
         for point in [found[MIDDLE] | {"value": value}, *points] if points else []:
             for row in point[PRIMARY]["levels"]:

@@ -7,24 +7,20 @@ from hsa.reporting import checklist, design, power, sentences, tables
 from hsa.reporting.tables import Summary
 from hsa.study.study import Study
 
-_OF_STUDY: tuple[Callable[[Study], str], ...] = (design.cohort, design.run, design.contrast)
+_OF_STUDY: tuple[Callable[[Study], str], ...] = (design.cohort, design.run)
 _OF_SUMMARY: tuple[Callable[[Summary], str], ...] = (
-    *(sentences.verdict, sentences.by_cases, sentences.surer, sentences.planned, sentences.mapped),
+    *(sentences.verdict, sentences.planned, sentences.mapped),
     *(tables.prediction, tables.more_metrics, tables.difference, tables.ablation),
     *(tables.alignment, tables.maps, tables.published, power.power),
 )
 
 
-def fragments(summary: Summary, study: Study, prefix: str = "") -> dict[str, str]:
+def fragments(summary: Summary, study: Study) -> dict[str, str]:
     """Write the pieces of the book that tell one study and its results: file name -> Markdown."""
-    made = [*(piece(study) for piece in _OF_STUDY), *(piece(summary) for piece in _OF_SUMMARY)]
-    return dict(zip(names(prefix), [*made, sentences.contrast_alone(summary, study)], strict=True))
-
-
-def names(prefix: str = "") -> list[str]:
-    """Name the pieces that `fragments` writes, in order."""
-    pieces = (*_OF_STUDY, *_OF_SUMMARY, sentences.contrast_alone)
-    return [f"{prefix}{piece.__name__}.md" for piece in pieces]
+    made = {piece.__name__: piece(study) for piece in _OF_STUDY}
+    made |= {piece.__name__: piece(summary) for piece in _OF_SUMMARY}
+    made["contrast_alone"] = sentences.contrast_alone(summary, study)
+    return {f"{name}.md": text for name, text in made.items()}
 
 
 def facts() -> dict[str, str]:

@@ -99,25 +99,6 @@ def contrast_alone(summary: Summary, study: Study) -> str:
     return "\n".join([contrast(study), head, "", *lines, note])
 
 
-def surer(summary: Summary) -> str:
-    """Say where the Wilcoxon tests find the full method surer of one class and less sure of the other."""
-    said = []
-    for marker in markers_of(summary):
-        tests = summary["difference"][marker]["wilcoxon"]
-        up, down = (tests[side]["p"] for side in ("positives", "negatives"))
-        if min(up, down) < 0.05 and max(up, down) > 0.95:
-            more, less = ("positive", "negative") if up < down else ("negative", "positive")
-            said.append(f"With {marker} it is surer of the {more} cases and less sure of the {less} ones.")
-    return " ".join(said) + "\n"
-
-
-def by_cases(summary: Summary) -> str:
-    """Lay p by cases alone (DeLong) beside p by cases and seeds, both corrected over the stains."""
-    both = summary["holm"]["delong"], _corrected(summary)
-    told = (f"{m} {p_value(both[0][m])} and {p_value(both[1][m])}" for m in markers_of(summary))
-    return f"p by cases alone and by cases and seeds, corrected over the stains: {'; '.join(told)}.\n"
-
-
 def planned(summary: Summary) -> str:
     """Say whether differences scatter as the plan assumed, cases and training seeds counted."""
     wider: list[str] = []

@@ -1,6 +1,6 @@
 """What an experiment has found so far: small files in `book/reference/<study>/`, committed with the book.
 
-`<point>.parquet` holds a row for each test case, marker, method and seed; `units.json` says of each unit with what
+`<point>/<marker>.parquet` holds a row for each test case, method and seed; `units.json` says of each unit with what
 fingerprint, settings and code it was made, and what its folds chose. A unit that is there is not made again.
 """
 
@@ -74,7 +74,7 @@ class Kept:
             cases: a row a test case (`hsa.training.trial.Outcome`).
             record: what units.json says of it, with "fingerprint".
         """
-        path = self._cases(unit.point)
+        path = self.folder / unit.point / f"{unit.marker}.parquet"
         own: dict[str, Any] = {"marker": unit.marker, "method": unit.method, "seed": unit.seed}
         rows = cases.assign(**own)
         if path.is_file():
@@ -96,8 +96,8 @@ class Kept:
 
     def cases(self, point: str) -> pd.DataFrame:
         """Read the cases of a point, of all its markers, methods and seeds; no rows where none is kept."""
-        path = self._cases(point)
-        return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=[*KEYS, "case_id"])
+        found = [pd.read_parquet(path) for path in sorted((self.folder / point).glob("*.parquet"))]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*KEYS, "case_id"])
 
     def folds(self) -> pd.DataFrame:
         """Lay out what the folds of every unit chose and measured: the fields of `Unit`, then those of the fold."""
@@ -107,9 +107,6 @@ class Kept:
             unit = asdict(Unit(point, marker, method, int(seed)))
             rows += [unit | fold for fold in record["folds"]]
         return pd.DataFrame(rows)
-
-    def _cases(self, point: str) -> Path:
-        return self.folder / f"{point}.parquet"
 
     def _write(self) -> None:
         ordered = {"tuned": dict(sorted(self.tuned.items())), "units": dict(sorted(self.units.items()))}
