@@ -6,8 +6,6 @@ python benchmarks/bags.py --memory [--slides 200] [--px 5000]
 
 import argparse
 import os
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from hsa.bags.encoding import encode_cohort
 from hsa.bags.features import source
 from hsa.encoders.encoder import Options, weights_of
 from hsa.study.settings import Encoder, Tiles
+from hsa.workers import peak_mb
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
@@ -101,8 +100,7 @@ def memory(folder: Path, slides: int, px: int) -> dict[str, Any]:
     for part in np.array_split(np.arange(slides), 4):
         frame = pd.DataFrame({"slide_id": [f"m{k}" for k in part], "path": str(path), "mpp": np.nan})
         encode_cohort(frame, folder / "made", Encoder(), Tiles(), stamp="1", workers=2, progress=False)
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+        peaks.append(peak_mb())
     return {
         "benchmark": "bags",
         "row": f"peak memory over {slides} slides of {px} px",

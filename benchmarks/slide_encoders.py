@@ -4,7 +4,6 @@ python benchmarks/slide_encoders.py [step|long|fit] [--rounds 30] [--tiles 1000 
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from hsa.models.published import GIGAPATH
 from hsa.study.study import load
 from hsa.training.fit import fit
 from hsa.training.terms import Run, loss_terms
+from hsa.workers import peak_mb
 
 STUDY = Path(__file__).parents[1] / "studies" / "virtual.yml"
 
@@ -72,12 +72,12 @@ def long(asked):
             private = attention.CPU_KERNEL
             if "public" in name:
                 attention.CPU_KERNEL = None
-            before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+            before, start = peak_mb(), time.process_time()
             with torch.inference_mode():
                 encoder(*batch)
-            spent, after = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            spent, after = time.process_time() - start, peak_mb()
             attention.CPU_KERNEL = private
-            print(f"{tiles} tiles x 1536, {name}: {spent:.2f} s of CPU, peak +{(after - before) / 1024:.0f} MB")
+            print(f"{tiles} tiles x 1536, {name}: {spent:.2f} s of CPU, peak +{after - before:.0f} MB")
 
 
 def whole_fit(asked):

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,49 @@ def test_results_come_whatever_the_number_of_processes():
 def test_a_killed_process_says_what_to_do():
     with pytest.raises(InputError, match=r"one of 2 processes was killed.*fewer `--workers`"):
         list(workers.run([partial(os._exit, 1)] * 2, 2))
+
+
+def test_a_process_tells_its_own_memory_and_not_that_of_its_parent():
+    ballast = bytearray(600_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    code = "from hsa.workers import peak_mb; before = peak_mb(); held = b'x' * 100_000_000; print(before, peak_mb())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    before, after = map(float, told)
+    assert before < 200 and 90 < after - before < 110
+    assert workers.peak_mb() > len(ballast) / 2**20
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals there")
+def test_whoever_works_for_a_killed_process_ends_too(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from functools import partial\nimport os, time\nfrom pathlib import Path\nfrom hsa.workers import run\n"
+        f"def job(n):\n    (Path({str(tmp_path)!r}) / f'{{n}}.pid').write_text(str(os.getpid()))\n    time.sleep(600)\n"
+        'if __name__ == "__main__":\n    list(run([partial(job, n) for n in range(2)], 2))\n'
+    )
+    killed = subprocess.Popen([sys.executable, script])
+    files = [tmp_path / "0.pid", tmp_path / "1.pid"]
+    try:
+        _until(lambda: all(file.is_file() and file.read_text() for file in files))
+    finally:
+        killed.kill()
+        killed.wait()
+    _until(lambda: not any(_lives(int(file.read_text())) for file in files))
+
+
+def _until(true, seconds=60):
+    last = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.1)
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path(f"/proc/{pid}/status").is_file() or "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def test_what_a_job_raises_is_raised_and_jobs_not_begun_are_dropped(tmp_path):

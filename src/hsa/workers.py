@@ -1,10 +1,14 @@
-"""Several jobs at a time, each in a process of its own, and how far they are."""
+"""Several jobs at a time, each in a process of its own, how far they are, and what a process has held."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hsa.errors import InputError
@@ -20,8 +24,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def peak_mb() -> float | None:
+    """Tell the most memory that this process has held since it began, MB; None where the system does not say.
+
+    Linux hands the `ru_maxrss` of a process on to the programs that it starts, so that a small process of a large one
+    looks as large; what /proc says is its own.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        held = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if held:
+            return round(int(held[0]) / 2**10, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
 def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
-    """Give the results of jobs as they come.
+    """Give the results of jobs as they come. When this process is killed, those that work for it end, too.
 
     Args:
         jobs: functions that another process can be given, such as `functools.partial` of one of a module.
@@ -35,7 +57,7 @@ def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
         yield from (job() for job in jobs)
         return
     # Forked processes inherit the threads' locks of torch and OpenMP, and hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         yield from (future.result() for future in as_completed([pool.submit(job) for job in jobs]))
     except BrokenProcessPool as error:
@@ -45,6 +67,17 @@ def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def bar(items: Iterable[Any] | None = None, *, progress: bool, **how: Any) -> "tqdm":

@@ -17,7 +17,7 @@ from typing import Any
 
 from hsa.files import PACKAGE, REPOSITORY
 from hsa.study.study import Study
-from hsa.workers import cores
+from hsa.workers import cores, peak_mb
 
 # Libraries whose arithmetic ends up in a number.
 _NUMERIC = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "scikit-image", "onnxruntime", "umap-learn", "numba")
@@ -67,21 +67,20 @@ class Clock:
 def run_record(study: Study, clock: Clock, **more: Any) -> dict[str, Any]:
     """Say how a step ran: what `provenance` says, and date (UTC), minutes, memory, device, cores and threads.
 
-    Peak memory is that of this process since it began, MB, and that of the largest process it waited for: None where
-    the system does not tell.
+    Peak memory is that of this process since it began, MB, and that of the largest process it waited for, which on
+    Linux counts at least what this process held when it started that one: None where the system does not tell.
 
     Args:
         study: the study.
         clock: made when the step began.
         more: what else to say, such as the step and its fingerprint.
     """
-    own, largest = _peak_mb()
     return provenance(
         study,
         date=clock.began.isoformat(timespec="seconds"),
         minutes=round(clock.minutes, 3),
         cpu_minutes=round(clock.cpu_minutes, 3),
-        peak_memory_mb={"process": own, "largest_child": largest},
+        peak_memory_mb={"process": peak_mb(), "largest_child": _largest_child_mb()},
         device=device(),
         cores=cores(),
         threads={name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")},
@@ -138,11 +137,10 @@ def _cpu_seconds() -> float:
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
-def _peak_mb() -> tuple[float | None, float | None]:
+def _largest_child_mb() -> float | None:
     try:
         import resource
     except ImportError:  # Windows
-        return None, None
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(own / unit, 1), round(children / unit, 1) if children else None
+        return None
+    held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(held / (2**20 if sys.platform == "darwin" else 2**10), 1) if held else None

@@ -1,7 +1,5 @@
 """Make what an experiment still lacks: tune each method at the middle, then every unit of every point."""
 
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -150,5 +148,4 @@ def _made(study: Study, clock: Clock) -> dict[str, Any]:
     """How and where it was made: a run record without what the study and the unit say."""
     record = run_record(study, clock)
     told = ("commit", "clean", "date", "minutes", "cpu_minutes", "device", "hsa", "torch", "numpy")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"made": {**{key: record[key] for key in told}, "peak_mb": round(peak)}}
+    return {"made": {**{key: record[key] for key in told}, "peak_mb": round(record["peak_memory_mb"]["process"] or 0)}}
