@@ -132,7 +132,10 @@ def write_slide(path: Path, px: int) -> None:
 
 
 def rows(repeats: int, sides: Sequence[int] = (4096, 12288)) -> list[dict[str, Any]]:
-    """Give what is measured, with slides of these sides, px. `ratio`: how many times as fast as `against`; `spread`: lowest and highest."""
+    """Give what is measured, with slides of these sides in px.
+
+    `ratio`: how many times as fast as `against`; `spread`: lowest and highest.
+    """
     onnx, eager = tile_encoder("lite0-mid", "onnx"), tile_encoder("lite0-mid", "torch", device="cpu")
     tiles = random_tiles([immunohistochemistry()], 8)
     pairs = [seconds([onnx, eager], tiles, 1) for _ in range(repeats)]
