@@ -159,6 +159,16 @@ def test_what_is_smooth_everywhere_is_the_stain_and_told():
     assert doubts == [tissue.SMOOTH_STAIN]
 
 
+@pytest.mark.parametrize(("side", "told"), [(20, False), (60, True)])
+def test_much_that_is_left_out_as_ink_is_told(side, told):
+    picture, disc = stained(0.5, 0.0)
+    place = slice(0, side), slice(0, side)
+    picture[place] = GLASS * 10 ** -(0.6 * HAEMATOXYLIN / HAEMATOXYLIN.max())
+    mask, doubts = canvas_tissue(picture_canvas(picture, 8.0))
+    assert not mask[place][~disc[place]].any()
+    assert [doubt.split(" ", 1)[1] for doubt in doubts] == [tissue.LEFT_OUT.split(" ", 1)[1]] * told
+
+
 def test_light_that_falls_off_by_a_quarter_is_followed():
     picture, disc = stained(0.06, 0.0)
     y, x = np.mgrid[-1:1:200j, -1:1:200j]

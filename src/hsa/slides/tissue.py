@@ -54,6 +54,8 @@ REACH = 4
 
 # What cannot be told for certain.
 SMOOTH_STAIN = "most of what is dense is as smooth as ink"
+LEFT_OUT = "{share:.0%} of what is dense was left out as ink, being large, as smooth as ink, and beside glass"
+TOLD = 0.05  # a share of ink above which it is told
 # How far (px) beyond its smooth part go the blurred edge of a stroke, and its halo, made by JPEG, of no more than this
 # density.
 STROKE_EDGE, STROKE_HALO, FAINT_OD = 8, 18, 0.06
@@ -188,7 +190,7 @@ def _classified(picture: np.ndarray, place: Block, glass: Glass, shape: tuple[in
 
 
 def _mark_strokes(codes: np.ndarray, mpp: float, found: int) -> list[str]:
-    """Mark as STROKE what is smooth, large, and beside glass; or say that it is too much to be ink."""
+    """Mark as STROKE what is smooth, large, and beside glass; say if that is much, or too much to be ink."""
     height, width = codes.shape
 
     def layer(block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -206,11 +208,12 @@ def _mark_strokes(codes: np.ndarray, mpp: float, found: int) -> list[str]:
     strokes = Parts(codes.shape, layer)
     size, beside = strokes.sums
     chosen = (size >= (STROKE_UM / mpp) ** 2) & (beside > BESIDE_GLASS * size)
-    if size[chosen].sum() > 0.5 * found:
+    share = size[chosen].sum() / max(1, found)
+    if share > 0.5:
         return [SMOOTH_STAIN]
     for block, mask in strokes.change(chosen):
         codes[block] |= mask.view(np.uint8) * STROKE
-    return []
+    return [LEFT_OUT.format(share=share)] if share > TOLD else []
 
 
 def _close(codes: np.ndarray, mpp: float, without_ink: bool) -> None:
