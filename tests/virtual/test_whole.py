@@ -51,11 +51,28 @@ def test_what_stains_is_the_patch_of_the_marker(sections):
     assert np.isnan(sections[HE, FOCUS].truth.fraction)
 
 
+@pytest.mark.parametrize("specimen", range(4))
+def test_both_sections_of_a_specimen_have_the_patch_at_one_place(specimen):
+    one = specimens(1, 1, 4)[specimen]
+    places = [np.argwhere(paint(RECIPE, one, stain, 0.2).focus).mean(0) for stain in (HE, "P53")]
+    assert np.hypot(*np.subtract(*places)) < 20, "80 px of 512: a turn, a shift, and what the edge cuts off"
+
+
+def test_the_shares_of_positive_cells_are_those_of_the_patch_and_of_the_rest(sections):
+    whole = sections["P53", FOCUS]
+    there, elsewhere = whole.positive_shares
+    assert there > 0.75 > 0.5 > elsewhere
+    cells = whole.truth.cells[is_tumour(whole.truth.cells)]
+    y, x = ((cells[axis] * len(whole.focus) / 512).astype(int).clip(0, len(whole.focus) - 1) for axis in "yx")
+    share = whole.focus[y, x].mean()
+    assert share * there + (1 - share) * elsewhere == pytest.approx(whole.truth.fraction)
+
+
 def test_the_patch_holds_the_share_of_the_tumour_that_is_asked_for():
     y, x = np.indices((60, 60))
     tumour = np.hypot(y - 30, x - 30) < 25
     for share in (0.1, 0.5, 1.0):
-        found = patch(tumour, share, np.random.default_rng(0))
+        found = patch(tumour, share, (20.0, 35.0))
         assert (found & tumour).sum() / tumour.sum() == pytest.approx(share, abs=0.03)
     with pytest.raises(InputError, match="no tumour in which a focus could lie"):
-        patch(np.zeros((9, 9), bool), 0.2, np.random.default_rng(0))
+        patch(np.zeros((9, 9), bool), 0.2, (4.0, 4.0))
