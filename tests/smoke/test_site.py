@@ -1,5 +1,6 @@
 """The built site as a reader meets it: every link leads somewhere, and in a browser every page can be read and left."""
 
+import io
 import os
 import re
 import shutil
@@ -7,7 +8,9 @@ from html.parser import HTMLParser
 from urllib.parse import parse_qs, unquote, urljoin, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from hsa.files import REPOSITORY
@@ -209,6 +212,68 @@ def _contrast(*colours):
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
     return max(lights) / min(lights)
+
+
+def _panes(page):
+    """What the panes of the viewer show: a canvas with pictures from a disk may be seen, but not read."""
+    shots = [pane.screenshot() for pane in page.locator(".hsa-pane").all()]
+    return [np.asarray(Image.open(io.BytesIO(shot)).convert("L")) for shot in shots]
+
+
+def _drawn(page):
+    """The panes once each of them shows a picture, and it has come to rest."""
+    before = []
+    for _ in range(60):
+        panes = _panes(page)
+        shown = panes and all(len(np.unique(pane)) > 100 for pane in panes)
+        if shown and len(before) == len(panes) and all(map(np.array_equal, before, panes)):
+            return panes
+        before = panes
+        page.wait_for_timeout(250)
+    raise AssertionError(f"{page.url}: a pane of the viewer stays blank, or does not rest")
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_slides_can_be_looked_into_from_a_disk_by_the_keyboard_alone(window, built, size):
+    study, html = built
+    page = window(size)
+    page.goto((html / "book/look.html").as_uri())
+    before = _drawn(page)
+    assert not page.locator("#fig-slides img").first.is_visible()
+    names = page.locator("#hsa-case option").all_text_contents()
+    assert all(any(name.startswith(f"{marker}: C") for name in names) for marker in study.markers)
+
+    page.locator(".hsa-pane .openseadragon-canvas").first.focus()
+    for key in ("Equal", "Equal", "ArrowRight"):
+        page.keyboard.press(key)
+    closer = _drawn(page)  # both, though one has the focus
+    assert not any(map(np.array_equal, before, closer))
+    page.get_by_role("button", name="Show the whole section").press("Enter")
+    assert all(np.abs(a.astype(int) - b).mean() < 1 for a, b in zip(before, _drawn(page), strict=True))
+
+    tiles = page.locator(".hsa-pane [data-layer=tiles]").first
+    assert tiles.evaluate("one => one.style.display") == "none"
+    page.get_by_label("tiles", exact=True).press("Space")
+    assert tiles.evaluate("one => one.style.display") == ""
+
+    for name in names:
+        page.get_by_label("Case", exact=True).select_option(label=name)
+        _drawn(page)
+        assert page.locator(".hsa-says").inner_text()
+        assert page.locator(".hsa-pane svg").count() == page.locator(".hsa-pane").count()
+
+
+def test_print_and_a_reader_without_scripts_see_a_picture_of_slides(browser, window, built):
+    address = (built[1] / "book/look.html").as_uri()
+    page = window(DESKTOP)
+    page.goto(address)
+    page.emulate_media(media="print")
+    assert page.locator("#fig-slides img").first.is_visible() and not page.locator(".hsa-viewer").is_visible()
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator("#fig-slides img").first.is_visible()
+    context.close()
 
 
 def test_pages_fit_their_window_load_nothing_from_elsewhere_and_log_no_error(window, built, links):

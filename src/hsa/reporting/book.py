@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hsa.files import REPOSITORY
 from hsa.pipeline.steps.summary import read_summary
-from hsa.reporting import focus, pieces, protocol, real_tissue, reference, speed, staging
+from hsa.reporting import focus, pieces, protocol, real_tissue, reference, speed, staging, viewer
 from hsa.study.study import Study
 
 
@@ -28,3 +28,5 @@ def stage_book(study: Study, target: Path) -> None:
     reference.draw(experiments, target / "book" / "_generated")
     real_tissue.draw(real, target / "book" / "_generated")
     speed.draw(measured, target / "book" / "_generated")
+    if study.cohort.kind == "virtual":
+        viewer.draw(study, experiments[0], target / "book" / "_static" / "slides")
