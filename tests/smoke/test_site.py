@@ -263,6 +263,14 @@ def test_slides_can_be_looked_into_from_a_disk_by_the_keyboard_alone(window, bui
         assert page.locator(".hsa-pane svg").count() == page.locator(".hsa-pane").count()
 
 
+def test_a_word_of_the_glossary_shows_its_meaning_where_it_stands(pages):
+    found = {link for text in pages.values() for link in re.findall(r'<a [^>]*href="[^"]*#term-[^>]*>', text)}
+    used = {link for link in found if "headerlink" not in link and "reference" in link}
+    assert len(used) > 10
+    assert all(re.search(r'title="[^"]{20,}"', link) for link in used), sorted(used)[:3]
+    assert any('title="A square cut from a slide' in link for link in used)
+
+
 def test_print_and_a_reader_without_scripts_see_a_picture_of_slides(browser, window, built):
     address = (built[1] / "book/look.html").as_uri()
     page = window(DESKTOP)
