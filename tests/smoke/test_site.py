@@ -1,6 +1,7 @@
 """The built site as a reader meets it: every link leads somewhere, and in a browser every page can be read and left."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -261,6 +262,13 @@ def test_slides_can_be_looked_into_from_a_disk_by_the_keyboard_alone(window, bui
         _drawn(page)
         assert page.locator(".hsa-says").inner_text()
         assert page.locator(".hsa-pane svg").count() == page.locator(".hsa-pane").count()
+
+
+def test_every_page_tells_how_its_numbers_were_made(built, links, pages):
+    study, _ = built
+    stamp = json.loads(study.paths.summary.read_text())["stamp"]
+    for name in (name for name in pages if name.startswith(("book/", "notebooks/")) and not links[name].moved):
+        assert pages[name].count(f"fingerprint {stamp}") == 1, name
 
 
 def test_a_word_of_the_glossary_shows_its_meaning_where_it_stands(pages):

@@ -4,4 +4,4 @@ A study comes in; each step makes its files where they are missing or out of dat
 line, the workflow and the notebooks call these same functions.
 """
 
-__all__ = ["again", "agreement", "costs", "experiment", "plan", "stamps", "steps"]
+__all__ = ["again", "agreement", "costs", "experiment", "ledger", "plan", "stamps", "steps"]
