@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hsa.files import REPOSITORY, write_json
 from hsa.pipeline.steps.summary import read_summary
-from hsa.reporting import focus, made, pieces, protocol, real_tissue, reference, speed, staging, viewer
+from hsa.reporting import focus, idea, made, pieces, protocol, real_tissue, reference, speed, staging, viewer
 from hsa.study.study import Study
 
 
@@ -25,6 +25,7 @@ def stage_book(study: Study, target: Path) -> None:
     fragments |= protocol.fragments(*experiments) | speed.fragments(measured) | real_tissue.fragments(real)
     staging.stage(study, REPOSITORY, target, fragments)
     write_json(target / "book" / "_generated" / "made.json", made.foot(study))
+    idea.draw(target / "book" / "_generated")
     focus.draw(experiments[0], target / "book" / "_generated")
     reference.draw(experiments, target / "book" / "_generated")
     real_tissue.draw(real, target / "book" / "_generated")
