@@ -1,12 +1,13 @@
 """How far a study's numbers move from machine to machine: book/reference/<study>/tolerances.json, for `hsa verify`.
 
-python benchmarks/drift.py [--study smoke] [--only threads torch] [--work build/drift]
+python benchmarks/drift.py [--study smoke] [--only threads torch] [--work build/drift] [--also summary.json]
 
 The study is run from nothing to its summary, and again in each of `WAYS`: as on an older CPU, for which the libraries
 choose other kernels, with other numbers of threads, and with the network of the tile encoder computed otherwise. Kept
 are the largest deviation between any two of these runs, for each family of numbers, and the summary of the first. A
-way that cannot change slides or bags takes those of the first run: `shares`. Runs come one after the other, some CPU
-minutes each. What they gave is written after each; interrupted, it goes on where it stopped.
+way that cannot change slides or bags takes those of the first run: `shares`. Summaries that the same code made on other
+machines may be given, too: `--also`. Runs come one after the other, some CPU minutes each. What they gave is written
+after each; interrupted, it goes on where it stopped.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 from every import machine
 
 from hsa import files
@@ -30,6 +33,7 @@ from hsa.study.provenance import provenance
 from hsa.study.study import Study, load
 
 SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+NUDGED = 0.004  # of the features: as many as differ between the first run and that of the oldest CPU
 NEWEST = "X86_V4 AVX512_ICL AVX512_SPR"  # what numpy calls its kernels for AVX-512; names that it lacks it passes over
 
 
@@ -42,12 +46,14 @@ class Way:
         onnx: settings of the encoder's ONNX Runtime session.
         workers: slides encoded at a time.
         shares: what it takes from the first run, since it cannot change it: "slides", "bags", or nothing.
+        nudged: seed by which features of the bags are moved to a neighbouring number; 0: none is moved.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
     onnx: dict[str, int] = field(default_factory=dict)
     workers: int = 1
     shares: str = ""
+    nudged: int = 0
 
 
 FIRST = "first"
@@ -79,7 +85,21 @@ WAYS = {
     ),
     "onnx": Way(onnx={"graph_optimization_level": 0}, shares="slides"),
     "openblas": Way({"OPENBLAS_CORETYPE": "Haswell"}, shares="bags"),
+    # What no other kernel at hand shows: two cases change ranks on one processor and not on another.
+    **{f"nudged {seed}": Way(shares="bags", nudged=seed) for seed in (1, 2, 3)},
 }
+
+
+def nudge(bags: Path, seed: int) -> None:
+    """Move a share of the features of every bag (`NUDGED`) to the next number of 16 bits, up or down."""
+    rng = np.random.default_rng(seed)
+    for path in sorted(bags.glob("*.h5")):
+        with h5py.File(path, "r+") as file:
+            values = file["features"][()]
+            drawn = rng.random(values.shape)
+            for chosen, end in ((drawn < NUDGED / 2, np.inf), (drawn > 1 - NUDGED / 2, -np.inf)):
+                values[chosen] = np.nextafter(values[chosen], values.dtype.type(end))
+            file["features"][...] = values
 
 
 def run_here(study: Study, name: str, folder: Path) -> None:
@@ -107,6 +127,8 @@ def made(study: Study, name: str, work: Path) -> Study:
     for part in {"": [], "slides": ["cohort"], "bags": ["cohort", "bags"]}[way.shares]:
         if not (here.paths.data / part).is_dir():
             shutil.copytree(first.paths.data / part, here.paths.data / part)
+            if part == "bags" and way.nudged:
+                nudge(here.paths.data / part, way.nudged)
     varied = {key for one in WAYS.values() for key in one.environment}
     known = {key: value for key, value in os.environ.items() if key not in varied}
     command = [sys.executable, __file__, "--study", str(study.file), "--work", str(work), "--one", name]
@@ -127,6 +149,9 @@ def main() -> None:
     parser.add_argument("--study", default="smoke")
     parser.add_argument("--only", nargs="*", choices=[name for name in WAYS if name != FIRST], metavar="WAY")
     parser.add_argument("--work", type=Path, default=files.REPOSITORY / "build" / "drift", help="where runs are made")
+    parser.add_argument(
+        "--also", nargs="*", type=Path, default=[], help="summaries of other machines; they count as runs"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     study, work = load(given.study), given.work.resolve()
@@ -134,6 +159,7 @@ def main() -> None:
         run_here(study, given.one, work / given.one)
         return
     names = [FIRST, *(name for name in WAYS if name != FIRST and (given.only is None or name in given.only))]
+    others: list[dict[str, Any]] = [files.read_json(path) for path in given.also]
     summaries: list[dict[str, Any]] = []
     runs: dict[str, dict[str, Any]] = {}
     largest: dict[str, float] = {}
@@ -146,17 +172,18 @@ def main() -> None:
         moved = Counter(row.verdict != "match" for row in rows)
         way = WAYS[name]
         runs[name] = {
-            **{"environment": way.environment, "onnx": way.onnx, "workers": way.workers, "shares": way.shares},
+            **{key: getattr(way, key) for key in ("environment", "onnx", "workers", "shares", "nudged")},
             **{"equal": moved[False], "moved": moved[True]},
             "slides": digest(here.paths.cohort / "slides", "*.tif"),
             "bags": digest(here.paths.bags, "*.h5"),
         }
         same = ["same" if runs[name][key] == runs[FIRST][key] else "other" for key in ("slides", "bags")]
         print(f"{name:<10} {moved[False]:>7} {moved[True]:>7}  {same[0]:<6} {same[1]}", flush=True)
-        largest = agreement.deviations(summaries)
+        largest = agreement.deviations([*summaries, *others])
         date = datetime.now(UTC).isoformat(timespec="seconds")
         by = provenance(study, date=date, cpu=machine()["cpu"], cores=machine()["cores"])
         told = {"study": study.name, "largest": largest, "runs": runs, "provenance": by}
+        told["others"] = [one["provenance"]["commit"] for one in others]
         files.write_json(study.paths.kept / "tolerances.json", told)
     print(f"{sum(apart > 0 for apart in largest.values())} of {len(largest)} families of numbers moved")
     print(f"kept in {study.paths.kept}")

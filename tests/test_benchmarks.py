@@ -22,7 +22,7 @@ CALLS = {
     ],
     "bootstrap": [["--timed", "100", "--replicates", "1", "--draws", "100", "--cases", "60"]],
     "cohorts": [["--slides", "8", "--rounds", "2"]],
-    "drift": [["--study", "<smallest>", "--only", "openblas", "--work", "<pictures>"]],
+    "drift": [["--study", "<smallest>", "--only", "openblas", "nudged 1", "--work", "<pictures>"]],
     "encoding": [["<images>", "--rounds", "1", "--batches", "1", "--tiles", "48", "--px", "1024"]],
     "every": [["--repeats", "1", "--only", "--to", "<results>"]],
     "mask_artefacts": [["--quick"]],
