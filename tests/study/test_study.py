@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hsa.errors import InputError
+from hsa.errors import InputError, shown
 from hsa.study.study import find, load
 
 REPO = Path(__file__).parents[2]
@@ -156,3 +156,55 @@ def test_bags_are_taken_from_the_study_that_makes_them(tmp_path):
         (tmp_path / f"{name}.yml").write_text(text.replace("name: smoke", f"name: {name}\nbags: {bags}", 1))
     with pytest.raises(InputError, match="uses those of a"):
         load(tmp_path / "a.yml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-99-99",
+        "2024-01-01 99:99:99",
+        "!!int abc",
+        "!!bool perhaps",
+        "!!timestamp never",
+        "!!float x",
+        "9" * 5000,
+        "!!binary \xe4",
+        f"!{'t' * 100_000} x",
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_value_that_yaml_cannot_read_is_told_with_its_line(edited, value):
+    with pytest.raises(InputError, match=r"(?s)not valid YAML in UTF-8.*line \d") as error:
+        edited("title: ", f"title: {value}\nbags: ")
+    assert len(str(error.value)) < 2000
+
+
+LISTS = "\n".join(f"l{k}: &l{k} [{', '.join([f'*l{k - 1}'] * 10) if k else 'x'}]" for k in range(10))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("name: virtual", f"{LISTS}\nname: virtual"),
+        ("name: virtual", f"{LISTS}\nname: virtual\nextends: *l9"),
+        ("name: virtual", f"name: {'n' * 100_000}"),
+        ("name: virtual", f"name: virtual\nseeds: [{', '.join(['x'] * 20_000)}]"),
+        ("name: virtual", "name: virtual\n" + "\n".join(f"key{k}: {k}" for k in range(20_000))),
+        ("name: virtual", f"name: virtual\n{'k' * 100_000}: 1"),
+        ("name: virtual", f"name: !!int 0x{'f' * 9000}"),
+    ],
+    ids=["lists in lists", "extends", "long name", "many seeds", "many keys", "long key", "long number"],
+)
+def test_a_message_repeats_little_of_what_was_given(edited, old, new):
+    with pytest.raises(InputError) as error:
+        edited(old, new)
+    assert len(str(error.value)) < 60_000
+
+
+def test_what_a_message_repeats_of_a_value_is_cut():
+    deep = ["x"]
+    for _ in range(40):
+        deep = [deep] * 10
+    for value in (deep, "y" * 10**6, {"k": deep}, 16**5000, ("z",) * 10**5):
+        assert len(shown(value)) <= 200
+    assert shown([1, "a"]) == "[1, 'a']"

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from hsa.errors import InputError
+from hsa.errors import InputError, cut, shown
 from hsa.files import REPOSITORY
 from hsa.study.dialect import Loader
 from hsa.study.paths import Paths
@@ -33,6 +33,7 @@ from hsa.study.settings import (
 )
 
 _WHOLE = ("methods", "markers", "contrasts", "sweep")  # a file that extends another says all of these, or none
+_TOLD, _LISTED = 1000, 50  # characters of one problem, and problems of one file
 
 
 class Study(Section):
@@ -194,7 +195,9 @@ def _checked(path: Path, data: dict[str, Any]) -> Study:
     try:
         return Study(**data, file=path)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+        problems = error.errors()
+        more = [f"{path}: and {len(problems) - _LISTED} more problems"] * (len(problems) > _LISTED)
+        raise InputError("\n".join([*(_explain(path, problem) for problem in problems[:_LISTED]), *more])) from None
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -204,21 +207,27 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not valid YAML in UTF-8: {error}. Mend that line.") from error
+        raise InputError(f"{path}: not valid YAML in UTF-8: {_of_yaml(error)}. Mend that line.") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected keys and values such as `name: virtual`, found {type(data).__name__}.")
     odd = [key for key in data if not isinstance(key, str)]
     if odd:
-        raise InputError(f"{path}: key {odd[0]!r} is no text; remove it.")
+        raise InputError(f"{path}: key {shown(odd[0])} is no text; remove it.")
     if "file" in data:
         raise InputError(f"{path}: file: unknown key; remove it.")
     if "extends" not in data:
         return data
     base = data.pop("extends")
     if not isinstance(base, str):
-        raise InputError(f"{path}: extends: expected the name of one study, found {base!r}. Change the value.")
+        raise InputError(f"{path}: extends: expected the name of one study, found {shown(base)}. Change the value.")
     beside = path.parent / f"{base}.yml"
     return _merge(_read(beside if beside.is_file() else find(base), (*seen, path.resolve())), data)
+
+
+def _of_yaml(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):  # what comes after the problem is its line
+        error.problem = cut(error.problem or "")
+    return cut(str(error), _TOLD)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any], whole: tuple[str, ...] = _WHOLE) -> dict[str, Any]:
@@ -248,7 +257,7 @@ def _check_shared(study: Study) -> None:
 
 
 def _explain(path: Path, problem: ErrorDetails) -> str:
-    location = [str(part) for part in problem["loc"] if part not in ("virtual", "focal", "manifest", "[key]")]
+    location = [cut(str(part)) for part in problem["loc"] if part not in ("virtual", "focal", "manifest", "[key]")]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         allowed = _allowed(location[:-1])
@@ -258,8 +267,8 @@ def _explain(path: Path, problem: ErrorDetails) -> str:
         return f"{path}: {key}.kind: missing. Say `virtual` or `manifest`."
     if problem["type"] == "missing":
         return f"{path}: {key}: missing. Add this key."
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    message = cut(problem["msg"].removeprefix("Value error, "), _TOLD)
+    given = "" if isinstance(problem["input"], dict) else f" (found {shown(problem['input'])})"
     prefix = f"{key}: " if key else ""
     quotes = problem["type"] == "string_type" and not isinstance(problem["input"], dict | list | None)
     return f"{path}: {prefix}{message}{given}. {'Put it in quotes' if quotes else 'Change the value'}."
