@@ -1,5 +1,7 @@
 """The one error that a user can put right, and what its message may repeat."""
 
+import traceback
+from pathlib import Path
 from reprlib import Repr
 
 
@@ -28,6 +30,15 @@ def shown(value: object) -> str:
 def cut(text: str, most: int = ECHO) -> str:
     """Cut text that is longer than `most` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """Say why one of many failed: what a user can mend in its own words, else its kind and where it was raised too."""
+    if isinstance(error, InputError | OSError) and str(error):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f", raised in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {cut(str(error)) or 'no more is said'}{where}"
 
 
 _SHORT = Repr()

@@ -172,6 +172,45 @@ def test_one_bad_slide_does_not_stop_the_others(make_slide, stand_in, tmp_path):
     assert dict(zip(report.slide_id, report.status, strict=True)) == {"nompp": "encoded", "good": "kept"}
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        RuntimeError("CUDA error: odd"),
+        MemoryError(),
+        MemoryError("Unable to allocate 20 GiB"),
+        KeyError("x" * 10_000),
+        AssertionError(),
+        70_000.0,
+        np.nan,
+    ],
+    ids=lambda raised: repr(raised)[:20],
+)
+def test_whatever_an_encoder_raises_is_of_one_slide(make_slide, stand_in, tmp_path, monkeypatch, raised, workers):
+    paths = [make_slide(f"{name}.tif", seed=k) for k, name in enumerate("abcd")]
+    second = encode_slide(paths[1], stand_in, TILES).colours[0]
+
+    def odd(tiles):
+        found = colours(tiles)
+        if any(np.allclose(row, second, atol=1e-3) for row in found):
+            if isinstance(raised, Exception):
+                raise raised
+            found[0, 0] = raised
+        return found
+
+    encoder = replace(stand_in, run=odd)
+    monkeypatch.setattr(encoding, "tile_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(encoding, "device_of", lambda *_: "cuda")  # whose workers are threads
+    slides = cohort(**dict(zip("abcd", paths, strict=True)))
+    with pytest.raises(InputError, match="1 of 4 slides could not be encoded, the others are done:\n  b: ") as error:
+        encode_cohort(slides, tmp_path / "bags", Encoder(), TILES, stamp="1", workers=workers, progress=False)
+    assert len(str(error.value)) < 1000
+    if isinstance(raised, Exception):
+        assert f"b.tif could not be encoded ({type(raised).__name__}" in str(error.value)
+        assert "test_features.py, line" in str(error.value)
+    assert files(tmp_path / "bags") == ["a.h5", "c.h5", "d.h5"]
+
+
 def test_damage_in_the_middle_leaves_nothing_half_written(make_slide, stand_in, tmp_path):
     path = make_slide(covered=2.0)
     data = bytearray(path.read_bytes())

@@ -17,7 +17,7 @@ import hsa
 from hsa.bags.bag import Bag
 from hsa.bags.opened import OpenTiles, colours
 from hsa.encoders.encoder import TileEncoder
-from hsa.errors import InputError
+from hsa.errors import InputError, reason
 from hsa.slides.readers import slide_files
 from hsa.slides.resolution import Given, given, givens
 from hsa.study.settings import Tiles
@@ -95,7 +95,7 @@ def encode_slides(
     threads: int = 1,
     stamp: str = "",
     settings: str = "",
-) -> Generator[tuple[Order, Bag | InputError | OSError]]:
+) -> Generator[tuple[Order, Bag | Exception]]:
     """Turn slides into bags, one after the other, see `encode_slide`.
 
     While the tiles of a slide are encoded, the next ones are opened, their tissue found and their files hashed; what
@@ -112,7 +112,7 @@ def encode_slides(
         settings: fingerprint of the settings alone.
 
     Yields:
-        Each slide in the order given, and its bag or why there is none.
+        Each slide in the order given, and its bag or why there is none: an `InputError` or `OSError`.
 
     Raises:
         InputError: the encoder wants other tiles.
@@ -149,17 +149,17 @@ def encode_slides(
 
     try:
         for order, opened, digest, parts in encoding():
-            made: Bag | InputError | OSError
+            made: Bag | Exception
             try:
                 source, done = opened.result(), [part.result() for part in parts]
                 features, painted = (np.concatenate(arrays) for arrays in zip(*done, strict=True))
                 attrs = _attributes(order, source, tiles, encoder, digest.result())
                 made = Bag(features, source.grid.coords, attrs | {"settings": settings, "stamp": stamp}, painted)
-            except (InputError, OSError) as error:
+            except Exception as error:  # whatever a decoder or an encoder raises is of this slide alone
                 for part in parts:
                     part.cancel()
                 wait(parts)
-                made = error
+                made = error if isinstance(error, InputError | OSError) else _failed(order, error)
             _close(unclosed.popleft())
             yield order, made
     finally:
@@ -193,7 +193,7 @@ def sample_tiles(slides: "pd.DataFrame", tiles: Tiles, count: int = 192, seed: i
             with closing(OpenTiles.open(Path(path), mpp, tiles)) as opened:
                 corners = opened.grid.coords
                 drawn += list(opened.read(corners[rng.permutation(len(corners))[:each]]))
-        except InputError:
+        except Exception:  # a decoder may raise anything; the cohort's run tells what
             continue
         if len(drawn) >= count:
             break
@@ -250,6 +250,15 @@ def _attributes(
         "features_version": VERSION,
         "hsa_version": hsa.__version__,
     }
+
+
+def _failed(order: Order, error: Exception) -> InputError:
+    failed = InputError(
+        f"slide {order.path} could not be encoded ({reason(error)}): look at it with `hsa tiles`; if the encoder lacks "
+        "memory, lower `encoder.batch` or `--workers`"
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _half(features: np.ndarray, encoder: TileEncoder) -> np.ndarray:
