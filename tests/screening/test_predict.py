@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import unicodedata
 from dataclasses import replace
@@ -7,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,6 +99,73 @@ def test_a_second_run_encodes_nothing_and_another_mpp_everything(trained, make_s
         slide.write_bytes(slide.read_bytes().ljust(most, b"\0"))
         first = sum(encoder)
         assert run("predict", slide, *options, "--mpp", 0.25).exit_code == 0 and sum(encoder) > first
+
+
+def test_another_slide_under_the_same_name_and_of_the_same_size_is_encoded(trained, make_slide, tmp_path, encoder):
+    path, other = make_slide("a.tif", size=768), make_slide("other.tif", size=768, seed=1)
+    most = max(path.stat().st_size, other.stat().st_size) + 1
+    options = ("--model", trained, "--out", tmp_path / "out", "--heatmap-tiles", 0, "--quiet")
+    path.write_bytes(path.read_bytes().ljust(most, b"\0"))
+    time = path.stat().st_mtime_ns
+    assert run("predict", path, *options).exit_code == 0
+    first = sum(encoder)
+    path.write_bytes(other.read_bytes().ljust(most, b"\0"))
+    os.utime(path, ns=(time, time))
+    assert run("predict", path, *options).exit_code == 0 and sum(encoder) > first
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "text", "nan", "without coords"])
+def test_a_damaged_bag_of_a_run_before_is_made_again(trained, make_slide, tmp_path, encoder, harm):
+    path, bag = make_slide("a.tif", size=768), tmp_path / "bags/a.h5"
+    options = ("--model", trained, "--out", tmp_path, "--heatmap-tiles", 0, "--quiet")
+    assert run("predict", path, *options).exit_code == 0
+    sound, first = bag.read_bytes(), sum(encoder)
+    if harm in ("nan", "without coords"):
+        with h5py.File(bag, "r+") as file:
+            if harm == "nan":
+                file["features"][0, 0] = np.nan
+            else:
+                del file["coords"]
+    else:
+        bag.write_bytes({"cut": sound[: len(sound) // 2], "empty": b"", "text": b"no bag"}[harm])
+    result = run("predict", path, *options)
+    assert result.exit_code == 0 and sum(encoder) > first, result.output
+    assert bag.read_bytes() == sound
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("CUDA error"), MemoryError(), KeyError("x"), ZeroDivisionError()])
+def test_whatever_a_slide_raises_is_its_failure_alone(trained, manifest, make_slide, tmp_path, monkeypatch, raised):
+    good, bad, read = make_slide("a.tif", size=768), make_slide("b.tif", size=768), predict.read_slide
+
+    def odd(predictor, path, *more):
+        if path.stem in ("b", "c1-HE"):
+            raise raised
+        return read(predictor, path, *more)
+
+    monkeypatch.setattr(predict, "read_slide", odd)
+    monkeypatch.setattr(worklist, "read_slide", odd)
+    result = run("predict", bad, good, "--model", trained, "--out", tmp_path / "out", "--quiet")
+    assert (
+        result.exit_code == 2
+        and f"1 of 2 slides could not be read:\n  slide {bad}: {type(raised).__name__}" in result.stderr
+    )
+    assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 1
+    path = manifest([("c1-HE", "HE", 1), ("c2-HE", "HE", 1)])
+    assert run("prescreen", path, "--model", trained, "--out", tmp_path / "list.csv", "--quiet").exit_code == 1
+    table = pd.read_csv(tmp_path / "list.csv")
+    assert table["call"].isin(["stain", "wait"]).tolist() == [True, False]
+    assert type(raised).__name__ in table["note"][1]
+
+
+def test_a_worklist_names_no_folder_of_this_machine(trained, manifest, tmp_path, monkeypatch):
+    path = manifest([("c1-HE", "HE", 1), ("c2-HE", "HE", 0), ("c3-HE", "HE", 0)])
+    (tmp_path / "slides/c3-HE.tif").write_text("no slide")
+    (tmp_path / "out").mkdir()
+    for out in (tmp_path / "list.csv", tmp_path / "out/list.csv"):
+        assert run("prescreen", path, "--model", trained, "--out", out, "--quiet").exit_code == 1
+        for file in (out, out.with_suffix(".txt")):
+            assert str(tmp_path) not in file.read_text()
+        assert "slides/c2-HE.tif does not exist" in out.read_text()
 
 
 def test_wrong_input_to_predict_exits_with_2(trained, make_slide, tmp_path):

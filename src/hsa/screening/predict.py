@@ -15,8 +15,8 @@ from hsa import files
 from hsa.bags.bag import read_bag, write_bag
 from hsa.bags.batches import Bags, collate
 from hsa.bags.batches import Tiles as Bagged
-from hsa.bags.features import encode_slide, source
-from hsa.errors import InputError
+from hsa.bags.features import encode_slide, sha256, source
+from hsa.errors import InputError, reason
 from hsa.evaluation.heatmaps import occlusion
 from hsa.fingerprint import fingerprint
 from hsa.models.longnet import GRID
@@ -54,7 +54,9 @@ class Reading:
 
 
 def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: float | Given | None = None) -> Reading:
-    """Cut, encode, embed and score one H&E slide. Its bag is kept in `bags`, so that a second run is quick.
+    """Cut, encode, embed and score one H&E slide. Its bag is kept in `bags`.
+
+    A second run takes the time to read the file, as only its content says whether the bag is of it.
 
     Args:
         predictor: the method.
@@ -71,7 +73,7 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
     settings = [predictor.tiles.model_dump(), predictor.encoder.model_dump()]
     stamp = fingerprint([*settings, str(path.resolve()), source(path, mpp), *_marked(mpp)], "hsa.bags.features")
     target = bags / f"{name}.h5"
-    if not (target.is_file() and read_bag(target).attrs.get("stamp") == stamp):
+    if not _is_of(target, stamp, path):
         network, batch = predictor.network, predictor.encoder.batch
         made = encode_slide(path, network, predictor.tiles, slide_id=name, mpp=mpp, batch=batch, stamp=stamp)
         write_bag(target, made)
@@ -90,6 +92,17 @@ def read_slide(predictor: Predictor, path: Path, name: str, bags: Path, mpp: flo
         sha256=str(bag.attrs.get("source_sha256", "")),
         warning=str(bag.attrs["mask_warning"]),
     )
+
+
+def _is_of(bag: Path, stamp: str, slide: Path) -> bool:
+    """Whether a bag of a run before is sound, of these settings, and of this very file, whatever its name and size."""
+    if not bag.is_file():
+        return False
+    try:
+        attrs = read_bag(bag).attrs
+    except InputError:  # damaged: it is made anew
+        return False
+    return attrs.get("stamp") == stamp and attrs.get("source_sha256") == sha256(slide)
 
 
 def _marked(mpp: float | Given | None) -> list[str]:
@@ -145,16 +158,17 @@ def predict(
             numbers, call = verdict.numbers(reading.logits), verdict.class_of(reading.logits, predictor.classes)
             count, warning = len(reading.corners), reading.warning
             heat = importance(predictor, reading) if count <= heatmap_tiles else None
-        except (InputError, OSError) as error:
-            problems.append(str(error))
+        except Exception as error:  # whatever is raised for one slide is its failure alone
+            told = reason(error)
+            problems.append(told if str(path) in told else f"slide {path}: {told}")
             continue
         if heat is None:
             warning = "; ".join(filter(None, [warning, f"no heat map: more than {heatmap_tiles} tiles"]))
         else:
             _write_map(predictor, path, reading, heat, out / f"{path.stem}_heatmap.png", mpp)
         met = caveats.exposure(predictor, reading.sha256)
-        told = {"trained_on": caveats.trained_on(predictor), "in_training": met.column, "warning": warning}
-        rows.append({"slide": path.name, **numbers, "call": call, "tiles": count, **told})
+        marks = {"trained_on": caveats.trained_on(predictor), "in_training": met.column, "warning": warning}
+        rows.append({"slide": path.name, **numbers, "call": call, "tiles": count, **marks})
         line = "  {slide}: {call}, {probability:.2f} ({low:.2f} to {high:.2f})".format(**rows[-1])
         lines.append("; ".join(filter(None, [line, met.sentence])))
     columns = ["slide", "probability", "low", "high", "call", "tiles", "trained_on", "in_training", "warning"]

@@ -12,7 +12,7 @@ from hsa.cohorts import cells
 from hsa.cohorts.labels import is_empty
 from hsa.cohorts.manifest import HE
 from hsa.cohorts.paths import Places
-from hsa.errors import InputError
+from hsa.errors import InputError, reason
 from hsa.evaluation.predictions import read_predictions
 from hsa.screening import caveats, triage, verdict
 from hsa.screening.predict import read_slide
@@ -29,7 +29,8 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
     Other columns are ignored. Paths are relative to the CSV. If there is a column `stain`, only its HE rows are taken.
 
     Returns:
-        slide_id, case_id (empty if not given), path (absolute), mpp (NaN if not given), mpp_override (bool).
+        slide_id, case_id (empty if not given), path (absolute), mpp (NaN if not given), mpp_override (bool); its
+        `attrs` hold `root`, the folder of the CSV.
 
     Raises:
         InputError: lists every problem with its row (the header is row 1), column and remedy.
@@ -55,9 +56,11 @@ def read_worklist(path: str | Path) -> pd.DataFrame:
     mpp, marked = cells.resolutions(frame)
     paths = [places.root / name for name in frame["path"]]
     case = ["" if is_empty(text) else text for text in frame["case_id"]] if "case_id" in frame else ""
-    return pd.DataFrame(
+    slides = pd.DataFrame(
         {"slide_id": frame["slide_id"], "case_id": case, "path": paths, "mpp": mpp, "mpp_override": marked}
     )
+    slides.attrs["root"] = places.root
+    return slides
 
 
 def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: bool = True) -> tuple[str, int]:
@@ -91,8 +94,8 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
             row["in_training"] = caveats.exposure(predictor, reading.sha256).column
             call = verdict.stain_or_wait(reading.logits, seen["threshold"])
             rows.append(row | verdict.numbers(reading.logits) | {"call": call, "note": reading.warning})
-        except (InputError, OSError) as error:
-            rows.append(row | {"call": "unread", "note": " ".join(str(error).split())})
+        except Exception as error:  # whatever is raised for one slide is its failure alone
+            rows.append(row | {"call": "unread", "note": _note(error, slides.attrs.get("root"), out)})
     numbers, told = ["probability", "low", "high"], ["trained_on", "in_training"]
     table = pd.DataFrame(rows).reindex(columns=["case_id", "slide_id", *numbers, "call", *told, "note"])
     table = table.sort_values(["probability", "slide_id"], ascending=[False, True], ignore_index=True)
@@ -102,6 +105,14 @@ def prescreen(predictor: Predictor, slides: pd.DataFrame, out: Path, progress: b
     summary = _summary(predictor, table, seen)
     files.write_text(out.with_suffix(".txt"), summary)
     return summary, int((~ranked).sum())
+
+
+def _note(error: Exception, root: Path | None, out: Path) -> str:
+    """Why a slide is unread, in a line that names no folder of this machine: paths as the manifest has them."""
+    text = " ".join(reason(error).split())
+    for folder in filter(None, (root, out.resolve().parent, out.parent)):
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 def _cross_validation(predictor: Predictor) -> dict[str, Any]:
