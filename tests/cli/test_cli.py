@@ -112,7 +112,7 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("cohort", "join", made, made, "--out", out, *root),
         ("cohort", "convert", tmp_path, "--mpp", 0.4),
         ("cohort", "check", made, *root, "--no-checksums", "--fresh", "--workers", 3),
-        ("features", "--study", "smoke", "--share", "2/8", "--workers", 3, "--keep", "--quiet"),
+        ("features", "--study", "smoke", "--share", "2/8", "--workers", 3, "--keep", "--verify", "--quiet"),
         ("plan", "--study", "smoke", "--cases", 7, "--sample", 2, "--no-measure"),
     ):
         assert run(*arguments).exit_code == 0
@@ -124,7 +124,7 @@ def test_options_reach_what_they_are_for(monkeypatch, tmp_path):
         ("hsa.cohorts.public.import_cohort", "mist", tmp_path, out, tmp_path, 0.4),
         ("hsa.cohorts.public.join_manifests", [made, made], out, tmp_path),
         ("hsa.cohorts.public.convert_large", tmp_path, 0.4),
-        ("hsa.pipeline.steps.make_features", smoke, 3, False, (2, 8), True),
+        ("hsa.pipeline.steps.make_features", smoke, 3, False, (2, 8), True, True),
         ("hsa.pipeline.plan.plan", smoke, 7, 2, False),
     ]
 

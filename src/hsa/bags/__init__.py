@@ -4,4 +4,16 @@ A slide and a tile encoder come in; out goes one HDF5 file of features and coord
 read and written here too, and bags become padded, masked batches here.
 """
 
-__all__ = ["bag", "batches", "checksums", "encoding", "export", "features", "foreign", "layouts", "opened", "scale"]
+__all__ = [
+    "bag",
+    "batches",
+    "checksums",
+    "content",
+    "encoding",
+    "export",
+    "features",
+    "foreign",
+    "layouts",
+    "opened",
+    "scale",
+]

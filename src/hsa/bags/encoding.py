@@ -1,18 +1,20 @@
 """From a cohort to its bags: what is done is kept, what has changed is made again, several slides at a time."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hsa import files
 from hsa.bags.adopted import Adopted
 from hsa.bags.bag import write_bag
-from hsa.bags.features import VERSION, Order, encode_slides, sample_tiles, source
-from hsa.bags.known import Known
+from hsa.bags.content import is_intact
+from hsa.bags.features import VERSION, Order, encode_slides, sample_tiles, sha256, source
+from hsa.bags.known import Known, state_of
 from hsa.encoders.encoder import (
     Options,
     TileEncoder,
@@ -44,6 +46,14 @@ Row = dict[str, Any]  # of the report
 How = dict[str, Any]  # options of `encode_slides`
 
 
+class Looked(NamedTuple):
+    """A slide, what its bag says if that is done, and the state of its files (None where there are none)."""
+
+    order: Order
+    attrs: dict[str, Any] | None
+    state: list[int] | None
+
+
 def encode_cohort(
     slides: "pd.DataFrame",
     folder: str | Path,
@@ -53,13 +63,15 @@ def encode_cohort(
     stamp: str,
     settings: str = "",
     keep: bool = False,
+    verify: bool = False,
     workers: int = 1,
     progress: bool = True,
 ) -> "pd.DataFrame":
     """Encode every slide of a cohort to `folder/<slide_id>.h5`; slides that are done are kept.
 
-    Done means: the bag carries this stamp and the encoder's weights, and the slide, if it is still there, has the
-    size and the manifest mpp it was made from. An interrupted run therefore goes on where it stopped.
+    Done means: the bag carries this stamp and the encoder's weights, and the slide, if it is still there, is the one
+    that it was made from, with its manifest mpp. A slide of the size and time that it had then is not read; any other
+    is, and its checksum compared. An interrupted run therefore goes on where it stopped.
 
     Args:
         slides: a row a slide with `slide_id`, `path` and `mpp` (NaN where the file holds it);
@@ -72,6 +84,7 @@ def encode_cohort(
         keep: keep bags of another stamp too, if their settings and `hsa.bags.features.VERSION` are today's: other code
             made them, but it makes the same features. `folder`/adopted.json notes their stamps, and they count as of
             this stamp from then on.
+        verify: believe no size or time: read every slide, and every bag, and compare their checksums.
         workers: slides or batches worked on at a time: threads where the encoder lets several call it, or runs on a
             GPU; else processes. Bags do not depend on their number.
         progress: show a progress bar.
@@ -90,26 +103,36 @@ def encode_cohort(
     weights = weights_of(encoder.name, options)
     made = {"encoder": encoder.name} | ({"encoder_weights": weights} if weights else {})
     known, rows, pending = Known(Path(folder), LOOKED_AT), [], []
+    looked: list[Looked] = []
     for slide_id, path, mpp in zip(slides["slide_id"], map(Path, slides["path"]), givens(slides), strict=True):
-        told = source(path, mpp) if split_scene(path)[0].exists() else {}
+        state = state_of(path) if split_scene(path)[0].exists() else None
+        told = source(path, mpp) if state else {}
         attrs = known.attributes(slide_id)
         marked = mpp is not None and mpp.override
-        if (
+        done = (
             attrs is not None
             and (made | told).items() <= attrs.items()
             and (attrs.get("mpp_from") == OVERRIDE) == marked
             and adopted.takes(attrs)
-        ):
-            rows.append(_report(slide_id, "kept", attrs))
+        )
+        looked.append(Looked(Order(slide_id, path, mpp), attrs if done else None, state))
+    replaced = _replaced(looked, known, Path(folder), verify, workers, progress)
+    for order, attrs, state in looked:
+        if attrs is None or order.slide_id in replaced:
+            pending.append((state[1] if state else 0, order))
         else:
-            pending.append((int(told.get("source_bytes", 0)), Order(slide_id, path, mpp)))
+            rows.append(_report(order.slide_id, "kept", attrs))
     adopted.write()
     known.write()
     how = {"batch": encoder.batch, "stamp": stamp, "settings": settings}
+    states = {one.order.slide_id: one.state for one in looked}
     with bar(total=len(slides), initial=len(rows), desc="slides", progress=progress) as shown:
         for row in _encode_all(pending, workers, Path(folder), encoder.name, options, tiles, how):
             rows.append(row)
+            if "problem" not in row and (state := states[row["slide_id"]]):
+                known.meet(row["slide_id"], state, row["source_sha256"])
             shown.update()
+    known.write()
     _encoder.cache_clear()  # a foundation model holds gigabytes of the GPU that training may want next
     problems = sorted(row["problem"] for row in rows if "problem" in row)
     if problems:
@@ -121,6 +144,31 @@ def encode_cohort(
 
     columns = ["slide_id", "status", "tiles", "tissue_fraction", "warning", "source_sha256"]
     return pd.DataFrame(rows, columns=columns).set_index("slide_id").loc[slides["slide_id"]].reset_index()
+
+
+def _replaced(looked: list[Looked], known: Known, folder: Path, verify: bool, workers: int, progress: bool) -> set[str]:
+    """Find the bags of another slide than the one that is there, and, to verify, those whose numbers are not theirs."""
+
+    def digest_of(one: Looked) -> str:
+        return str((one.attrs or {}).get("source_sha256", "")) if one.state else ""
+
+    def differs(one: Looked) -> bool:
+        name, digest = one.order.slide_id, digest_of(one)
+        if one.state and digest:
+            if sha256(one.order.path) != digest:
+                return True
+            known.meet(name, one.state, digest)
+        return verify and not is_intact(folder / f"{name}.h5")
+
+    def is_doubted(one: Looked) -> bool:
+        digest = digest_of(one)
+        return verify or bool(one.state and digest and not known.is_slide_of(one.order.slide_id, one.state, digest))
+
+    doubted = [one for one in looked if one.attrs is not None and is_doubted(one)]
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(differs, doubted)
+        compared = bar(found, total=len(doubted), desc="slides compared", progress=progress and bool(doubted))
+        return {one.order.slide_id for one, differ in zip(doubted, compared, strict=True) if differ}
 
 
 def _encode_all(

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +15,7 @@ import numpy as np
 
 import hsa
 from hsa.bags.bag import Bag
+from hsa.bags.content import ATTRIBUTE, content
 from hsa.bags.opened import OpenTiles, colours
 from hsa.encoders.encoder import TileEncoder
 from hsa.errors import InputError, reason
@@ -154,7 +155,8 @@ def encode_slides(
                 source, done = opened.result(), [part.result() for part in parts]
                 features, painted = (np.concatenate(arrays) for arrays in zip(*done, strict=True))
                 attrs = _attributes(order, source, tiles, encoder, digest.result())
-                made = Bag(features, source.grid.coords, attrs | {"settings": settings, "stamp": stamp}, painted)
+                bag = Bag(features, source.grid.coords, attrs | {"settings": settings, "stamp": stamp}, painted)
+                made = replace(bag, attrs=bag.attrs | {ATTRIBUTE: content(bag)})
             except Exception as error:  # whatever a decoder or an encoder raises is of this slide alone
                 for part in parts:
                     part.cancel()

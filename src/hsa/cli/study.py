@@ -45,13 +45,16 @@ def features(
         bool,
         typer.Option("--keep", help="after an upgrade: keep bags of the same settings and features"),
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="read every slide and bag again, and compare their checksums")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Cut every slide into tiles and encode them: one bag a slide."""
     from hsa.pipeline import steps
 
     chosen = load(study)
-    steps.make_features(chosen, workers, not quiet, _share(share) if share else None, keep)
+    steps.make_features(chosen, workers, not quiet, _share(share) if share else None, keep, verify)
     typer.echo(f"bags are in {near(chosen.paths.bags)}")
 
 

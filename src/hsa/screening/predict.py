@@ -15,6 +15,7 @@ from hsa import files
 from hsa.bags.bag import read_bag, write_bag
 from hsa.bags.batches import Bags, collate
 from hsa.bags.batches import Tiles as Bagged
+from hsa.bags.content import is_whole
 from hsa.bags.features import encode_slide, sha256, source
 from hsa.errors import InputError, reason
 from hsa.evaluation.heatmaps import occlusion
@@ -99,10 +100,10 @@ def _is_of(bag: Path, stamp: str, slide: Path) -> bool:
     if not bag.is_file():
         return False
     try:
-        attrs = read_bag(bag).attrs
+        found = read_bag(bag)
     except InputError:  # damaged: it is made anew
         return False
-    return attrs.get("stamp") == stamp and attrs.get("source_sha256") == sha256(slide)
+    return found.attrs.get("stamp") == stamp and is_whole(found) and found.attrs.get("source_sha256") == sha256(slide)
 
 
 def _marked(mpp: float | Given | None) -> list[str]:

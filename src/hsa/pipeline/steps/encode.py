@@ -7,7 +7,9 @@ from hsa.pipeline.stamps import bag_settings, stamp
 from hsa.study.study import Study
 
 
-def encode(study: Study, slides: pd.DataFrame, workers: int, progress: bool, keep: bool) -> dict[str, str]:
+def encode(
+    study: Study, slides: pd.DataFrame, workers: int, progress: bool, keep: bool, verify: bool = False
+) -> dict[str, str]:
     """Encode these slides of the study's cohort into its bags, see `hsa.bags.encoding.encode_cohort`.
 
     Returns:
@@ -21,6 +23,7 @@ def encode(study: Study, slides: pd.DataFrame, workers: int, progress: bool, kee
         stamp=stamp(study, "bag"),
         settings=bag_settings(study),
         keep=keep,
+        verify=verify,
         workers=workers,
         progress=progress,
     )

@@ -15,7 +15,12 @@ from hsa.study.study import Study
 
 
 def make_features(
-    study: Study, workers: int = 1, progress: bool = True, share: tuple[int, int] | None = None, keep: bool = False
+    study: Study,
+    workers: int = 1,
+    progress: bool = True,
+    share: tuple[int, int] | None = None,
+    keep: bool = False,
+    verify: bool = False,
 ) -> Cohort:
     """Encode every slide of the cohort into its bag, and keep those that are up to date; or check imported bags.
 
@@ -27,6 +32,7 @@ def make_features(
             all bags made, or makes what is missing.
         keep: also keep bags that other code made, if it makes the same features: those of today's
             `hsa.bags.features.VERSION` and of the same settings.
+        verify: read every slide and every bag, and compare their checksums, see `hsa.bags.encoding.encode_cohort`.
 
     Raises:
         InputError: see `hsa.bags.encoding.encode_cohort`; one picture under two patients; too few cases
@@ -53,7 +59,7 @@ def make_features(
         made_of = of_bags(cohort.slides, study.paths.bags)
     else:
         slides = cohort.slides.iloc[share[0] - 1 :: share[1]] if share else cohort.slides
-        made_of = encode(study, slides, workers, progress, keep)
+        made_of = encode(study, slides, workers, progress, keep, verify)
     if share is None and job:
         refuse_copies(cohort.slides, made_of)
         job.finish({"slides": len(cohort.slides)})
