@@ -18,7 +18,14 @@ STEPS = (
 )
 MODULES = tuple(f"hsa.pipeline.steps.{step}" for step in STEPS)
 # At the other steps the code of a step ends. What keeps these books decides no number.
-STOP = (*MODULES, "hsa.pipeline.steps", "hsa.pipeline.stamps", "hsa.pipeline.door", "hsa.pipeline.ledger")
+STOP = (
+    *MODULES,
+    "hsa.pipeline.steps",
+    "hsa.pipeline.stamps",
+    "hsa.pipeline.door",
+    "hsa.pipeline.ledger",
+    "hsa.pipeline.vouched",
+)
 
 
 def stamp(study: Study, step: str, marker: str = "", method: str = "") -> str:
