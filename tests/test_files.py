@@ -1,3 +1,6 @@
+import os
+import time
+
 import pytest
 
 from hsa import files
@@ -13,6 +16,32 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_writer_left_goes_after_a_day(tmp_path):
+    stale = [".a.0123abcd.tmp.h5", ".fold0.resume.0123abcd.tmp.safetensors", ".x.deadbeef.tmp"]
+    others = ["a.h5", ".hidden.tmp", ".a.tmp.h5", "a.0123abcd.tmp.h5", ".new.0123abcd.tmp.h5", ".a.0123ABCD.tmp.h5"]
+    for name in (*stale, *others):
+        (tmp_path / name).write_text("half")
+        if not name.startswith(".new"):
+            moment = time.time() - files.LEFT_OVER - 60
+            os.utime(tmp_path / name, (moment, moment))
+    with pytest.raises(RuntimeError), files.replacing(tmp_path / "b.c.h5") as temporary:
+        temporary.write_text("half")
+        moment = time.time() - files.LEFT_OVER - 60
+        os.utime(temporary, (moment, moment))
+        files.sweep(tmp_path)
+        assert not temporary.exists(), "the names that are swept are those that are given"
+        raise RuntimeError
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+    files.sweep(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 9, "\x00", "nul"])
+def test_what_is_no_json_is_told(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json: not JSON"):
+        files.read_json(tmp_path / "a.json")
 
 
 def test_text_and_its_folder_are_written(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,6 +59,38 @@ def test_whoever_works_for_a_killed_process_ends_too(tmp_path):
         killed.kill()
         killed.wait()
     _until(lambda: not any(_lives(int(file.read_text())) for file in files))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals there")
+@pytest.mark.parametrize(
+    ("sign", "code", "says"), [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+)
+@pytest.mark.parametrize("where", ["waiting", "between"])
+def test_a_command_that_is_asked_to_end_says_so_and_leaves_nothing(tmp_path, sign, code, says, where):
+    script = tmp_path / "mine.py"
+    pause = "time.sleep(600)" if where == "between" else "pass"
+    script.write_text(
+        "from functools import partial\nimport os, time, typer\nfrom pathlib import Path\n"
+        "from hsa.cli.common import told\nfrom hsa.files import replacing\nfrom hsa.workers import run\n"
+        f"def job(n):\n    (Path({str(tmp_path)!r}) / f'{{n}}.pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(0 if n == 0 else 600)\n"
+        f"@told\ndef command():\n    with replacing({str(tmp_path / 'whole.txt')!r}) as temporary:\n"
+        "        temporary.write_text('half')\n"
+        f"        for _ in run([partial(job, n) for n in range(3)], 2):\n            {pause}\n"
+        'if __name__ == "__main__":\n    typer.run(command)\n'
+    )
+    ended = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True)
+    files = [tmp_path / f"{n}.pid" for n in range(3)]
+    try:
+        _until(lambda: all(file.is_file() and file.read_text() for file in files))
+        time.sleep(0.5)
+        ended.send_signal(sign)
+        _, told = ended.communicate(timeout=30)
+    finally:
+        ended.kill()
+    assert ended.returncode == code and says in told and "Traceback" not in told
+    _until(lambda: not any(_lives(int(file.read_text())) for file in files), seconds=5)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".pid", ".py"}
 
 
 def _until(true, seconds=60):

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from hsa.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parents[1]  # of an editable install: holds notebooks/, book/, studies/
+
+LEFT_OVER = 86_400.0  # seconds after which nobody writes a temporary file any more
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.\w+)?")
 
 
 @contextmanager
@@ -42,6 +46,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder: temporary files that nobody has touched for a day."""
+    for path in folder.glob(".*.tmp*"):
+        with suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > LEFT_OVER:
+                path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +43,7 @@ def peak_mb() -> float | None:
 
 
 def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
-    """Give the results of jobs as they come. When this process is killed, those that work for it end, too.
+    """Give the results of jobs as they come. When this process is killed or interrupted, those that work for it end.
 
     Args:
         jobs: functions that another process can be given, such as `functools.partial` of one of a module.
@@ -57,7 +57,9 @@ def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
         yield from (job() for job in jobs)
         return
     # Forked processes inherit the threads' locks of torch and OpenMP, and hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    context = get_context("spawn")
+    given, held = context.Pipe(duplex=False)  # who works reads the end of it when this process closes its own
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent, initargs=(given,))
     try:
         yield from (future.result() for future in as_completed([pool.submit(job) for job in jobs]))
     except BrokenProcessPool as error:
@@ -65,18 +67,23 @@ def run(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Result]:
             f"one of {workers} processes was killed, most likely for want of memory; what was done is kept: run again "
             'with fewer `--workers`. (A script of your own has to call this under `if __name__ == "__main__":`.)'
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is in hand, which may take minutes
+        held.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
+        given.close()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(given: Connection) -> None:
     parent = parent_process()
     if parent is not None:
-        Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+        Thread(target=_watch, args=(parent.sentinel, given), daemon=True).start()
 
 
-def _watch(sentinel: int) -> None:
-    wait([sentinel])
+def _watch(sentinel: int, given: Connection) -> None:
+    wait([sentinel, given])
     os._exit(1)
 
 

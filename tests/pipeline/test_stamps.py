@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 from hsa import files, fingerprint
+from hsa.errors import InputError
 from hsa.files import PACKAGE, REPOSITORY
 from hsa.pipeline import stamps
+from hsa.pipeline.steps import make_features
 from hsa.study.study import load
 
 CHAIN = ["cohort", "bag", "features", "tuning", "fit", "probe", "evaluation", "summary"]
@@ -175,6 +177,17 @@ def test_a_bag_depends_on_its_tiles_and_encoder_but_not_on_the_manifest(tmp_path
     assert stamped(**{"tiles.min_tissue": 0.4})[1] != after[1]
     virtual = [stamps.stamp(load(smoke_file, changes={"cohort.seed": seed}), "bag") for seed in (1, 2)]
     assert virtual[0] != virtual[1]  # its slides are made again under the same names
+
+
+def test_a_manifest_that_is_no_utf8_is_told_by_who_reads_it(tmp_path, smoke_file):
+    study = load(smoke_file, changes={"cohort": {"kind": "manifest", "manifest": str(tmp_path / "m.csv")}})
+    found = []
+    for data in (b"case_id,name\n1,M\xfcller\n", b"case_id,name\n1,M\xf6ller\n", "case_id\nü\n".encode("utf-16")):
+        (tmp_path / "m.csv").write_bytes(data)
+        found.append(stamps.stamp(study, "features"))
+        with pytest.raises(InputError, match=r"m\.csv: (not a readable CSV: line 2 is not UTF-8|no text)"):
+            make_features(study, progress=False)
+    assert len(set(found)) == 3
 
 
 def test_what_stands_outside_of_the_study_file_makes_bags_and_training_stale(tmp_path, smoke_file, monkeypatch):

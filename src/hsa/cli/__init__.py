@@ -11,7 +11,8 @@ app = typer.Typer(
     name="hsa",
     help="Predict IHC status from H&E slides by contrastive alignment: every step of a study.\n\n"
     "A study is a YAML file; give its path, or its name if it lies in studies/. Steps, in order: cohort, "
-    "features, train, evaluate, notebook, stage. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.",
+    "features, train, evaluate, notebook, stage. Exit codes: 0 done, 1 failed, 2 wrong input, 130 "
+    "interrupted, 143 ended.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,9 +1,12 @@
 """What the commands share: options, and how errors are told."""
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,22 +22,49 @@ ModelOption = Annotated[Path, typer.Option("--model", "-m", help="folder of a tr
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress bars")]
 
 
+class Ended(KeyboardInterrupt):
+    """The process was asked to end, by SIGTERM."""
+
+
+@contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that temporary files go and workers end; Python would end without a word."""
+
+    def end(*_: Any) -> None:
+        raise Ended
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def told(command: Callable) -> Callable:
-    """Print an input error without a traceback and exit with 2; with 1 where the disk fails, 130 when interrupted."""
+    """Print an input error without a traceback and exit with 2; with 1 where the disk fails.
+
+    Interrupted, it exits with 130, and with 143 when it is asked to end (SIGTERM), as `kill`, a cluster or a container
+    do; what works for it ends with it.
+    """
 
     @wraps(command)
     def run(*args, **kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with _ended_as_interrupted():
+                command(*args, **kwargs)
         except InputError as error:
             typer.echo(f"hsa: {error}", err=True)
             raise typer.Exit(2) from None
         except OSError as error:
             typer.echo(f"hsa: {error}: mend that; what is finished is kept, run the same command to go on", err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            typer.echo("hsa: interrupted; what is finished is kept, run the same command to go on", err=True)
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as stop:
+            how, code = ("ended by SIGTERM", 143) if isinstance(stop, Ended) else ("interrupted", 130)
+            typer.echo(f"hsa: {how}; what is finished is kept, run the same command to go on", err=True)
+            raise typer.Exit(code) from None
 
     return run
 

@@ -38,6 +38,8 @@ class Job:
         """
         record = run_record(self._study, self._clock, step=self._step, stamp=self.stamp, **told)
         files.write_json(self._path.with_suffix(".run.json"), record)
+        for folder in (self._path.parent, self._path.parent / "slides"):
+            files.sweep(folder)
         made = listed(self._step, self._path.parent)
         files.write_json(self._path, {**(found or {}), **({"files": made} if made else {}), "stamp": self.stamp})
 

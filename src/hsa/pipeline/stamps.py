@@ -110,4 +110,5 @@ def _weights(study: Study) -> str | None:
 
 
 def _text(path: Any) -> str | None:
-    return path.read_text() if path.is_file() else None
+    """Text of a file; bytes that are no UTF-8 stand for themselves: whoever reads the file as a table tells of them."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else None
