@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import openslide
@@ -78,6 +79,23 @@ def test_a_case_depends_neither_on_cohort_size_nor_on_other_markers(cohort, tmp_
     few, all_ = digests(tmp_path), digests(cohort.parent)
     assert len(few) == 2
     assert all(all_[name] == digest for name, digest in few.items())
+
+
+@pytest.mark.parametrize("kept", [[0], [2], [0, 1, 2]])
+def test_a_resumed_cohort_is_one_that_was_not_interrupted(cohort, tmp_path, kept):
+    for index in kept:
+        make_cohort(tmp_path / "one", **SMALL | {"cases": index + 1})
+    shutil.copytree(tmp_path / "one/slides", tmp_path / "two/slides")
+    (tmp_path / "two/records").mkdir()
+    for index in kept:
+        shutil.copy(tmp_path / f"one/records/C{index:04}.json", tmp_path / "two/records")
+    make_cohort(tmp_path / "two", **SMALL)
+    for name in ("manifest.csv", "truth.csv", *(path.relative_to(cohort.parent) for path in _records(cohort))):
+        assert (tmp_path / "two" / name).read_bytes() == (cohort.parent / name).read_bytes()
+
+
+def _records(cohort):
+    return sorted((cohort.parent / "records").iterdir())
 
 
 def test_run_goes_on_where_it_stopped(tmp_path):

@@ -13,12 +13,15 @@ from hsa.errors import InputError
 from hsa.files import read_json, replacing, write_frame, write_json
 from hsa.fingerprint import fingerprint
 from hsa.virtual.cells import is_tumour
-from hsa.virtual.markers import MARKERS, programme
+from hsa.virtual.markers import programme
 from hsa.virtual.recipe import HE, MPP, Recipe, is_second, photograph, section_truth, stain_number
 from hsa.virtual.specimen import STEP
 from hsa.workers import bar, run
 
 READERS = 3  # who call each IHC slide, each for himself; the label is what most of them say
+
+# What the truth holds of each marker, besides the tumour cells of its slide.
+CALLED = ("z", "expected", "fraction", "read", "calls", "true", "label")
 
 
 def make_cohort(
@@ -69,7 +72,7 @@ def make_cohort(
             records[record["index"]] = record
             shown.update()
     ordered = [records[index] for index in range(cases)]
-    write_frame(folder / "truth.csv", _truth_frame(ordered, markers))
+    write_frame(folder / "truth.csv", _truth_frame(ordered, markers, list(recipe.case(0).latents)))
     manifest = folder / "manifest.csv"
     write_frame(manifest, _manifest_frame(ordered, markers))
     return manifest
@@ -157,13 +160,18 @@ def _check(cases: int, slide_px: int, markers: list[str], strength: float) -> No
         raise InputError(f"cohort.strength: {strength} must be 0 (no imprint) or a positive number.")
 
 
-def _truth_frame(records: list[dict[str, Any]], markers: list[str]) -> pd.DataFrame:
-    other = tuple(f"_{marker}" for marker in MARKERS if marker not in markers)
+def _truth_frame(records: list[dict[str, Any]], markers: list[str], latents: list[str]) -> pd.DataFrame:
+    """The truth of each case, in the order in which it is found out: a record that was kept has it by the alphabet."""
+    columns = [f"tumour_cells_{HE}"]
+    for name in markers:
+        columns += [f"tumour_cells_{name}", *(f"{what}_{name}" for what in CALLED)]
+    columns += [f"latent_{name}" for name in latents]
     rows = []
     for record in records:
-        index = record["index"]
-        truth = {key: value for key, value in record["truth"].items() if not (other and key.endswith(other))}
-        rows.append({"patient_id": _patient_id(index), "case_id": _case_id(index), **truth})
+        index, truth = record["index"], record["truth"]
+        rows.append(
+            {"patient_id": _patient_id(index), "case_id": _case_id(index), **{key: truth[key] for key in columns}}
+        )
     return pd.DataFrame(rows)
 
 
