@@ -4,7 +4,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from hsa.errors import InputError
+from hsa.files import REPOSITORY
 from hsa.reporting import notebooks
+from hsa.study.study import load
 
 FIGURE = {"mystnb": {"figure": {"name": "fig-line", "caption": "A line."}, "image": {"alt": "a line"}}}
 
@@ -41,8 +43,35 @@ def test_parameters_reach_the_notebook_and_glued_numbers_come_back(notebook, tmp
 def test_two_runs_give_equal_files(notebook, tmp_path):
     path = notebook("print(seed)")
     for name in ("a", "b"):
-        notebooks.run_notebook(path, tmp_path / f"{name}.ipynb", {})
+        notebooks.run_notebook(path, tmp_path / f"{name}.ipynb", {"seed": 3})
     assert (tmp_path / "a.ipynb").read_text() == (tmp_path / "b.ipynb").read_text()
+
+
+def test_only_notebooks_of_the_study_are_run(notebook, smoke_file, tmp_path):
+    study = load(smoke_file)
+    foreign = notebook("print(seed)")
+    own = study.home / "notebooks"
+    own.mkdir(parents=True)
+    (own / "mine.ipynb").write_text(foreign.read_text())
+    (own / "link.ipynb").symlink_to(foreign)
+    committed = REPOSITORY / "notebooks/03_baseline_comparison.ipynb"
+    assert notebooks.source_of(study, "03_baseline_comparison").samefile(committed)
+    assert notebooks.source_of(study, str(committed)).samefile(committed)
+    assert notebooks.source_of(study, "mine").samefile(own / "mine.ipynb")
+    for name in (
+        str(foreign),
+        str(foreign)[: -len(".ipynb")],
+        "link",
+        "../n",
+        str(own / "../n.ipynb"),
+        f"{foreign}/{'x' * 9000}",
+    ):
+        with pytest.raises(InputError, match=r"no notebook of this study\. Give the name of one in ") as error:
+            notebooks.source_of(study, name)
+        assert len(str(error.value)) < 1000
+    for name in ("absent", "x" * 9000):
+        with pytest.raises(InputError, match="no such notebook"):
+            notebooks.run_chapter(study, "P53", notebooks.source_of(study, name), {})
 
 
 def test_an_unknown_parameter_and_an_unknown_notebook_are_refused(notebook, tmp_path):

@@ -1,5 +1,8 @@
+import os
 import re
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -121,6 +124,37 @@ def test_a_new_stage_replaces_the_old_as_a_whole(study, chapter, tmp_path):
     assert len(list(target.glob("notebooks/*/*.ipynb"))) == 3 * len(staging.CHAPTERS)
     assert (target / "book" / "_generated" / "short.md").read_text() == "told"
     assert not list(target.rglob("__pycache__"))
+
+
+def test_two_that_stage_at_once_both_end_and_leave_one_whole_stage(tmp_path):
+    target = tmp_path / "stage"
+    barrier = threading.Barrier(8)
+
+    def stage(number):
+        for _ in range(20):
+            with staging._replacing_folder(target) as new:
+                new.mkdir()
+                for name in "abc":
+                    (new / name).write_text(str(number))
+                barrier.wait(30)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(stage, range(8)))
+    assert len({(target / name).read_text() for name in "abc"}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_a_stage_that_fails_leaves_the_old_one_and_nothing_else(tmp_path):
+    target = tmp_path / "stage"
+    (target / "sub").mkdir(parents=True)
+    stale, fresh = tmp_path / ".stage.0123abcd.new", tmp_path / ".stage.4567abcd.new"
+    stale.mkdir(), fresh.mkdir()
+    os.utime(stale, (0, 0))
+    with pytest.raises(RuntimeError), staging._replacing_folder(target) as new:
+        new.mkdir()
+        raise RuntimeError
+    assert (target / "sub").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, "stage"]
 
 
 def test_options_of_figures_stand_in_one_line_where_a_second_would_become_a_caption(summary, study):

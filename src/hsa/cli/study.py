@@ -161,19 +161,18 @@ def calibrate(
 @app.command()
 @told
 def notebook(
-    name: Annotated[str, typer.Argument(help="such as 03_baseline_comparison, or a path")],
+    name: Annotated[str, typer.Argument(help="such as 03_baseline_comparison, of the study's")],
     stain: Annotated[str, typer.Option("--stain", help="marker")],
     study: StudyOption = "virtual",
     seed: SeedOption = None,
 ) -> None:
     """Execute one notebook for one stain with papermill."""
-    from hsa.reporting.notebooks import run_chapter
+    from hsa.reporting.notebooks import run_chapter, source_of
 
     chosen = load(study, seed)
     chosen.require_marker(stain)
     chosen = chosen.at(chosen.seed)  # as the book, which shows the first seed
-    source = Path(name) if name.endswith(".ipynb") else files.REPOSITORY / "notebooks" / f"{name}.ipynb"
-    target = run_chapter(chosen, stain, source, {"study": study, "stain": stain, "seed": chosen.seed})
+    target = run_chapter(chosen, stain, source_of(chosen, name), {"study": study, "stain": stain, "seed": chosen.seed})
     typer.echo(f"executed notebook is {near(target)}")
 
 

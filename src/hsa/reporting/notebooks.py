@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 
-from hsa.errors import InputError
+from hsa.errors import InputError, cut
 from hsa.files import REPOSITORY, replacing, write_json
 from hsa.fingerprint import fingerprint
 from hsa.pipeline.stamps import STOP, stamp
@@ -81,6 +81,21 @@ def notebook_stamp(study: Study, marker: str, name: str) -> str:
     return fingerprint(values, source, __name__, stop=STOP)
 
 
+def source_of(study: Study, name: str) -> Path:
+    """Find a notebook by name, or by path, among those of the repository and of the study's own folder.
+
+    Raises:
+        InputError: a path elsewhere: a notebook is code, and what is run is the study's alone.
+    """
+    homes = [(home / "notebooks").resolve() for home in dict.fromkeys((REPOSITORY, study.home))]
+    named = [Path(name)] if name.endswith(".ipynb") else [home / f"{name}.ipynb" for home in homes]
+    source = next((path for path in named if os.path.isfile(path)), named[0])  # Path's own fails for a long name
+    if source.resolve().parent not in homes:
+        listed = " or ".join(map(str, homes))
+        raise InputError(f"{cut(name)}: no notebook of this study. Give the name of one in {listed}.")
+    return source
+
+
 def run_chapter(study: Study, marker: str, source: Path, values: Mapping[str, Any]) -> Path:
     """Execute a notebook for one marker of a study; what made it stands in it, how the run went beside it.
 
@@ -151,9 +166,9 @@ def run_notebook(
 
 
 def _require(notebook: Path) -> None:
-    if not notebook.is_file():
+    if not os.path.isfile(notebook):
         known = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
-        raise InputError(f"{notebook}: no such notebook. Known: {known or 'none'}.")
+        raise InputError(f"{cut(str(notebook))}: no such notebook. Known: {known or 'none'}.")
 
 
 def _check_figures(notebook: Path, executed: Path) -> None:
@@ -165,12 +180,14 @@ def _check_figures(notebook: Path, executed: Path) -> None:
 
 
 def _strip_run(executed: Path, made_by: Mapping[str, Any] | None) -> None:
-    """Remove dates, durations and paths, which differ between equal runs and name the machine."""
+    """Remove dates, durations, paths and drawn ids, which differ between equal runs or name the machine."""
     book = nbformat.read(executed, as_version=4)
     book.metadata.pop("papermill", None)
     if made_by:
         book.metadata["hsa_provenance"] = dict(made_by)
     for cell in book.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []) and "id" in cell:
+            cell["id"] = "injected-parameters"
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
     nbformat.write(book, executed)

@@ -7,9 +7,13 @@ Jupyter Book reads `build/stage/`, so a page's name is the repository's path. Ea
 one notebook; what has to differ between them (titles, figure names) is written here.
 """
 
+import errno
 import re
+import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,15 @@ import nbformat
 import yaml
 
 from hsa.errors import InputError
+from hsa.files import LEFT_OVER
 from hsa.reporting import notebooks
 from hsa.study.provenance import provenance
 from hsa.study.study import Study
 
 KINDS = ("virtual", "manifest")
 _BLOCK = re.compile(r"^(?P<fence>:{3,})\{only\} (?P<kind>\S+)\n(?P<text>.*?)^(?P=fence)\n", re.DOTALL | re.MULTILINE)
+_LEFT = re.compile(r"\.(new|old)")
+SWAPS = 100  # tries to put a stage in the place of another
 CHAPTERS = [
     "01_data_preparation",
     "02_contrastive_training",
@@ -44,8 +51,39 @@ def stage(study: Study, repository: Path, target: Path, fragments: dict[str, str
     Raises:
         InputError: a notebook has not been executed.
     """
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
+    with _replacing_folder(target) as new:
+        _lay_out(study, repository, new, fragments)
+
+
+@contextmanager
+def _replacing_folder(target: Path) -> Iterator[Path]:
+    """Give a folder beside `target`, and put it there if the block succeeds: of two at once, the later one stays."""
+    drawn = secrets.token_hex(4)
+    new, old = (target.with_name(f".{target.name}.{drawn}.{kind}") for kind in ("new", "old"))
+    for left in target.parent.glob(f".{target.name}.*"):  # by a process that was killed
+        with suppress(OSError):
+            if _LEFT.fullmatch(left.suffixes[-1]) and time.time() - left.stat().st_mtime > LEFT_OVER:
+                shutil.rmtree(left)
+    try:
+        yield new
+        for _ in range(SWAPS):
+            with suppress(FileNotFoundError):
+                target.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+            try:
+                new.rename(target)
+            except OSError as error:  # another one was put there meanwhile
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                continue
+            return
+        raise InputError(f"{target}: others write there all the time. Wait until they are done, and stage again.")
+    finally:
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lay_out(study: Study, repository: Path, new: Path, fragments: dict[str, str]) -> None:
     shutil.copytree(repository / "book", new / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for prose in (new / "book").rglob("*.md"):
         prose.write_text(only(prose.read_text(), study.cohort.kind, prose.name))
@@ -67,8 +105,6 @@ def stage(study: Study, repository: Path, target: Path, fragments: dict[str, str
     (new / "book" / "_toc.yml").write_text(
         yaml.safe_dump(expand_toc(toc, list(study.markers), study.cohort.kind), sort_keys=False)
     )
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
 
 
 def only(text: str, kind: str, page: str) -> str:
