@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hsa.errors import InputError
+from hsa.slides.readers.jpeg_scans import damage
 from hsa.slides.readers.protocol import BROKEN, DamagedError, Reader, on_white, overlay, unreadable
 from hsa.slides.readers.segments import check_first_page, is_cut
 
@@ -69,6 +70,8 @@ class PictureReader(Reader):
         if self._picture.format == "TIFF":
             check_first_page(self._path)
         elif self._picture.format == "JPEG":
+            if problem := damage(self._path.read_bytes()):
+                raise DamagedError(problem)
 
             def decode(data: bytes) -> np.ndarray:
                 with Image.open(BytesIO(data), formats=["JPEG"]) as picture:
