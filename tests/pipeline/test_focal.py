@@ -15,6 +15,7 @@ from hsa.study.study import load
 
 SMALL = {
     "cohort.cases": 30,
+    "cohort.share": 0.05,
     "cohort.labs": 1,
     "cohort.specimens": 4,
     "cohort.specimen_px": 1024,
@@ -84,7 +85,7 @@ def test_what_stains_lies_in_the_foci_of_positive_cases(study, cohort):
 def test_every_point_of_the_repository_is_a_valid_study():
     found = {point.name: point.study for point in points(load("focal"))}
     assert len(found) == 11
-    assert found["share-of-tiles-in-foci-0.1"].cohort.share == 0.1
+    assert found["share-of-tiles-in-foci-0.05"].cohort.share == 0.05
     assert list(found["middle"].markers) == ["P53"]
     assert list(found["tiles-of-a-bag-1000"].methods) == ["classification_only", "full"]
 
