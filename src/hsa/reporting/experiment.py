@@ -24,7 +24,7 @@ RULES = {
     "published": "lowest total validation loss (published)",
 }
 _STARRED = "\nAn arrow marks a verdict: corrected over the contrasts and markers, under the rule of its column.\n"
-ABSENT = "*This copy of the book holds no results of this experiment yet. `make study` makes them, or goes on.*\n"
+_ABSENT = "*{title}*: this copy of the book holds no results of it yet. `make study` makes them, or goes on.\n"
 _CONTRASTS = """### {title}
 
 ```{{figure}} _generated/{name}_contrasts.png
@@ -56,7 +56,8 @@ def read(study: Study) -> Findings | None:
 def fragments(study: Study, found: Findings | None) -> dict[str, str]:
     """Write the pieces of the book that tell one experiment: file name -> Markdown, most empty until it is done."""
     folded = {answers: "the same numbers as a table", rules: "under three rules", levels: "every method"}
-    made = {"answer": answer(study, found) if found else ABSENT, "shown": shown(study, found) if found else ""}
+    told = (answer(study, found), shown(study, found)) if found else (_ABSENT.format(title=study.title), "")
+    made = dict(zip(("answer", "shown"), told, strict=True))
     for piece, label in folded.items():
         made[piece.__name__] = fold(study, label, piece(study, found)) if found else ""
     return {f"{study.name}_{name}.md": text for name, text in made.items()}

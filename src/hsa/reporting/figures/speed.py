@@ -11,7 +11,7 @@ def ratios(ax: Axes, rows: pd.DataFrame) -> Axes:
 
     Args:
         ax: where to draw.
-        rows: row, against, ratio, low, high.
+        rows: benchmark, row, against, ratio, low, high; rows of one measurement stand together.
 
     Returns:
         The axes.
@@ -22,8 +22,10 @@ def ratios(ax: Axes, rows: pd.DataFrame) -> Axes:
         ax.plot(row["ratio"], y, "o", color=ink, markersize=6, markeredgecolor="white")
         ax.text(1.02, y, f"{row['ratio']:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
     ax.axvline(1, color=GREY, linewidth=1, linestyle=DASHES)
-    shown = [f"{row}\nagainst {against}" for row, against in zip(rows["row"], rows["against"], strict=True)]
-    ax.set_yticks(range(len(rows)), shown)
+    # What is measured stands over the first of what it is held against.
+    first = ~rows.duplicated(["benchmark", "row"])
+    names = (rows["benchmark"] + ": " + rows["row"] + "\n").where(first, "")
+    ax.set_yticks(range(len(rows)), (names + "against " + rows["against"]).tolist())
     ax.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), xlabel="ratio")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(lambda *_: "")
