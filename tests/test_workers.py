@@ -77,7 +77,9 @@ def test_a_command_that_is_asked_to_end_says_so_and_leaves_nothing(tmp_path, sig
         f"@told\ndef command():\n    with replacing({str(tmp_path / 'whole.txt')!r}) as temporary:\n"
         "        temporary.write_text('half')\n"
         f"        for _ in run([partial(job, n) for n in range(3)], 2):\n            {pause}\n"
-        'if __name__ == "__main__":\n    typer.run(command)\n'
+        # A shell lets what it starts in the background ignore interrupts, and the tests may be there.
+        'if __name__ == "__main__":\n    import signal\n'
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n    typer.run(command)\n"
     )
     ended = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True)
     files = [tmp_path / f"{n}.pid" for n in range(3)]

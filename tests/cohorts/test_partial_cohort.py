@@ -108,6 +108,9 @@ def test_the_book_of_slides_on_disk_is_told_as_such(study, tmp_path):
     parts = yaml.safe_load((target / "book" / "_toc.yml").read_text())["parts"]
     code = [c["file"] for part in parts for c in part["chapters"] if part["caption"] == "For developers"]
     others = {*ELSEWHERE, "reforms.md", *(f"{Path(file).name}.md" for file in code)}  # of the software, not of a cohort
+    chapters = [c["file"] for part in parts for c in part["chapters"]]
+    assert "book/look" not in chapters, "its slides are painted: it is not built"
+    others.add("look.md")
     for name, text in pages.items():
         if name in others or name.startswith(("focal_", "diffuse_", "imprints")):
             continue
